@@ -26,7 +26,8 @@ export const byteLength = (dtype: DType, count: number): number => Math.ceil((co
 export const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 
 /** The WGSL type an element is computed in. */
-export const scalarType = (dtype: DType): "f32" | "i32" | "u32" => (isFloat(dtype) ? "f32" : dtype === "i32" ? "i32" : "u32");
+export const scalarType = (dtype: DType): "f32" | "i32" | "u32" =>
+  isFloat(dtype) ? "f32" : dtype === "i32" ? "i32" : "u32";
 
 /** The dtype of `a ∘ b`, by PyTorch's rule: floats beat integers beat bool, f16 with bf16 gives f32, i32 with u32 gives i32. */
 export function promote(a: DType, b: DType): DType {
@@ -41,7 +42,7 @@ export function promote(a: DType, b: DType): DType {
 
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** The bits of the bf16 nearest to `x`, ties to even; NaN stays NaN. */
+/** The bits of the bf16 nearest to `x` (through f32), ties to even; too large becomes infinity, NaN stays NaN. */
 export function toBf16(x: number): number {
   scratch.setFloat32(0, x);
   const word = scratch.getUint32(0);

@@ -1,1 +1,14 @@
-export {};
+export * from "./errors.ts";
+export { openDevice, type Device } from "./gpu/device.ts";
+export { Tensor } from "./tensor.ts";
+export * from "./ops/create.ts";
+export * from "./ops/reduce.ts";
+export { unary } from "./ops/unary.ts";
+export { binary } from "./ops/binary.ts";
+export { compare } from "./ops/compare.ts";
+export { where } from "./ops/where.ts";
+export { cast } from "./ops/cast.ts";
+export { expand, sumTo } from "./ops/expand.ts";
+export { grad, backward, checkpoint } from "./grad.ts";
+export { requireGrad } from "./tape.ts";
+export { scope, keep } from "./scope.ts";

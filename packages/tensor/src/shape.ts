@@ -20,7 +20,8 @@ export const sameShape = (a: Shape, b: Shape): boolean => a.length === b.length 
 /** @throws {ShapeError} unless every axis is a whole number of at least 0 */
 export function checkShape(shape: Shape, who: string): void {
   for (const n of shape) {
-    if (!Number.isSafeInteger(n) || n < 0) throw new ShapeError(`${who}: ${print(shape)} is not a shape: ${n} is no length`);
+    if (!Number.isSafeInteger(n) || n < 0)
+      throw new ShapeError(`${who}: ${print(shape)} is not a shape: ${n} is no length`);
   }
 }
 

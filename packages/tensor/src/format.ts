@@ -1,0 +1,97 @@
+/** Values as NumPy prints them. */
+import type { DType } from "./dtype.ts";
+import { isFloat } from "./dtype.ts";
+import { type Shape, size } from "./shape.ts";
+
+/** Above so many elements only the edges of each axis are shown. */
+const SUMMARY = 1000;
+const EDGE = 3;
+
+/** `[[1.  2.5]\n [3.  4. ]]`: as `numpy.array2string` with its default options, long axes shortened to their edges. */
+export function format(values: ArrayLike<number>, shape: Shape, dtype: DType): string {
+  const shorten = size(shape) > SUMMARY;
+  const shown = edges(shape, shorten);
+  const write = writer(
+    shown.map((i) => values[i] as number),
+    dtype,
+  );
+  if (shape.length === 0) return write(values[0] as number).trim();
+
+  const lines = (axis: number, offset: number, indent: string): string => {
+    const length = shape[axis] as number;
+    const step = size(shape.slice(axis + 1));
+    const last = axis === shape.length - 1;
+    const parts: string[] = [];
+    for (const i of indices(length, shorten)) {
+      if (i < 0) parts.push("...");
+      else parts.push(last ? write(values[offset + i] as number) : lines(axis + 1, offset + i * step, `${indent} `));
+    }
+    const separator = last ? " " : `${"\n".repeat(shape.length - axis - 1)}${indent} `;
+    return `[${parts.join(separator)}]`;
+  };
+  return lines(0, 0, "");
+}
+
+/** The indices of an axis to show; -1 stands for the gap. */
+function indices(length: number, shorten: boolean): number[] {
+  if (!shorten || length <= 2 * EDGE) return Array.from({ length }, (_, i) => i);
+  return [0, 1, 2, -1, length - 3, length - 2, length - 1];
+}
+
+/** Flat indices of all elements shown. */
+function edges(shape: Shape, shorten: boolean): number[] {
+  let flat = [0];
+  for (const length of shape) {
+    const own = indices(length, shorten).filter((i) => i >= 0);
+    flat = flat.flatMap((at) => own.map((i) => at * length + i));
+  }
+  return flat;
+}
+
+/** One way to write every number of the array, all equally wide. */
+function writer(values: readonly number[], dtype: DType): (value: number) => string {
+  if (dtype === "bool") return padded(values, (value) => (value ? "True" : "False"));
+  if (!isFloat(dtype)) return padded(values, String);
+  const finite = values.filter(Number.isFinite);
+  const magnitudes = finite.map(Math.abs).filter((x) => x > 0);
+  const [least, most] = [Math.min(...magnitudes), Math.max(...magnitudes)];
+  const odd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");
+  if (magnitudes.length > 0 && (most >= 1e8 || least < 1e-4 || most / least > 1000)) {
+    const places = Math.max(0, ...finite.map((x) => digitsAfterPoint(x.toExponential(8).split("e")[0] as string)));
+    const write = (x: number): string => {
+      const [mantissa, exponent] = x.toExponential(places).split("e") as [string, string];
+      const sign = exponent.startsWith("-") ? "-" : "+";
+      return `${places === 0 ? `${mantissa}.` : mantissa}e${sign}${exponent.slice(1).padStart(2, "0")}`;
+    };
+    return padded(values, (value) => (Number.isFinite(value) ? write(value) : odd(value)));
+  }
+  const places = Math.max(0, ...finite.map((x) => digitsAfterPoint(shortest(x))));
+  const write = (x: number): string => {
+    const [whole, fraction = ""] = shortest(x).split(".") as [string, string?];
+    return `${whole}.${fraction.replace(/0+$/, "").padEnd(places, " ")}`;
+  };
+  return padded(values, (value) =>
+    Number.isFinite(value) ? write(value) : odd(value).padEnd(places ? 3 + places - 1 : 3),
+  );
+}
+
+/** At most eight digits after the point, as NumPy's default precision has it, of the number that f32 stands for. */
+function shortest(x: number): string {
+  for (let digits = 1; digits <= 9; digits++) {
+    const text = x.toPrecision(digits);
+    if (Math.fround(Number(text)) === Math.fround(x)) {
+      const plain = Number(text).toFixed(8);
+      return Object.is(x, -0) ? "-0." : plain;
+    }
+  }
+  return x.toFixed(8);
+}
+
+function digitsAfterPoint(text: string): number {
+  return (text.split(".")[1] ?? "").replace(/0+$/, "").length;
+}
+
+function padded(values: readonly number[], write: (value: number) => string): (value: number) => string {
+  const width = Math.max(0, ...values.map((value) => write(value).length));
+  return (value) => write(value).padStart(width);
+}

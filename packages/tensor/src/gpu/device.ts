@@ -1,0 +1,396 @@
+/** The device: it records work, sends it in batches, and gives results, memory figures and times back. */
+import { platform } from "#platform";
+import { DeviceError, UsageError } from "../errors.ts";
+import type { AdapterKind } from "./adapter.ts";
+import { Faults } from "./faults.ts";
+import { type Pipeline, Pipelines, type PipelineSource } from "./pipelines.ts";
+import { BufferPool, type DeviceBuffer, type Memory } from "./pool.ts";
+import { Staging } from "./staging.ts";
+import { type KernelTime, Timing } from "./timing.ts";
+import { Uniforms } from "./uniforms.ts";
+
+/** Dispatches that are recorded before a batch goes out by itself: the device starts while the CPU records on. */
+const BATCH_DISPATCHES = 256;
+/** Bytes of one upload or readback; larger ones go in pieces. */
+const PIECE_BYTES = 2 ** 26;
+/** Bind groups that are remembered before all are forgotten. */
+const BIND_GROUPS = 16_384;
+
+export interface DeviceOptions {
+  /** Part of the adapter's name, or `hardware`, `software`, `embedded`; by default the best there is. */
+  readonly adapter?: string | undefined;
+  /** False refuses to download a software adapter where no other is found. */
+  readonly download?: boolean;
+  /** 0 silent · 1 the device · 2 each kernel's time and GB/s · 3 the tuner · 4 the WGSL */
+  readonly debug?: number;
+  /** `reference` runs every op by its definition in primitives, to tell a bug in the maths from one in a kernel. */
+  readonly kernels?: "fused" | "reference";
+  /** Lower limits than the adapter's, to test what a smaller one would do. */
+  readonly limits?: Partial<Limits>;
+  /** Features to leave off. */
+  readonly without?: readonly GPUFeatureName[];
+  /** Receives the lines that would go to stderr. */
+  readonly notice?: (line: string) => void;
+}
+
+/** The limits that the engine plans with, in bytes or counts. */
+export interface Limits {
+  readonly maxBufferSize: number;
+  readonly maxStorageBufferBindingSize: number;
+  readonly maxStorageBuffersPerShaderStage: number;
+  readonly maxComputeWorkgroupsPerDimension: number;
+  readonly maxComputeInvocationsPerWorkgroup: number;
+  readonly maxComputeWorkgroupSizeX: number;
+  readonly maxComputeWorkgroupStorageSize: number;
+}
+
+/** A range of a buffer that a kernel is bound to. */
+export interface Binding {
+  readonly buffer: DeviceBuffer;
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** One dispatch, ready to record. */
+export interface Dispatch {
+  readonly pipeline: Pipeline;
+  readonly bindings: readonly Binding[];
+  readonly uniformTypes: readonly ("u32" | "i32" | "f32")[];
+  readonly uniforms: readonly number[];
+  readonly grid: readonly [number, number, number];
+}
+
+/**
+ * Opens a device.
+ *
+ * @throws {DeviceError} when no adapter serves; the message says what was tried
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { wishes } = platform;
+  const notice = options.notice ?? ((line: string) => platform.notice(line));
+  const found = await platform.requestAdapter({
+    adapter: options.adapter ?? wishes.adapter,
+    download: options.download ?? wishes.download,
+    notice,
+  });
+  const { adapter } = found;
+  const requiredFeatures = [...adapter.features].filter(
+    (feature) => wanted.includes(feature) && !options.without?.includes(feature as GPUFeatureName),
+  ) as GPUFeatureName[];
+  const requiredLimits: Record<string, number> = {};
+  for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
+  requiredLimits["minUniformBufferOffsetAlignment"] = adapter.limits.minUniformBufferOffsetAlignment;
+  const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
+  return new Device(gpu, found.gpu, found.kind, adapter.info, {
+    ...options,
+    debug: options.debug ?? wishes.debug,
+    notice,
+  });
+}
+
+/** The features the engine can use, asked for where the adapter has them. */
+const wanted: readonly string[] = [
+  "shader-f16",
+  "subgroups",
+  "subgroup-size-control",
+  "timestamp-query",
+  "chromium-experimental-subgroup-matrix",
+];
+
+const limitNames = [
+  "maxBufferSize",
+  "maxStorageBufferBindingSize",
+  "maxStorageBuffersPerShaderStage",
+  "maxComputeWorkgroupsPerDimension",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxComputeWorkgroupStorageSize",
+] as const satisfies readonly (keyof Limits)[];
+
+export class Device {
+  readonly gpu: GPUDevice;
+  readonly kind: AdapterKind;
+  readonly info: GPUAdapterInfo;
+  readonly limits: Limits;
+  readonly features: ReadonlySet<string>;
+  readonly debug: number;
+  readonly kernels: "fused" | "reference";
+  readonly notice: (line: string) => void;
+  /** The object that Dawn's promises hang on; held so that it is not collected. */
+  readonly #root: GPU;
+  readonly #faults: Faults;
+  readonly #pool: BufferPool;
+  readonly #pipelines: Pipelines;
+  readonly #staging: Staging;
+  readonly #uniforms: Uniforms;
+  readonly #bindGroups = new Map<string, GPUBindGroup>();
+  #timing: Timing | undefined;
+  #times: Promise<KernelTime[]>[] = [];
+  #encoder: GPUCommandEncoder | undefined;
+  #pass: GPUComputePassEncoder | undefined;
+  #recorded = 0;
+  #batch = 0;
+  #dispatches = 0;
+
+  constructor(
+    gpu: GPUDevice,
+    root: GPU,
+    kind: AdapterKind,
+    info: GPUAdapterInfo,
+    options: DeviceOptions & { notice: (line: string) => void },
+  ) {
+    this.gpu = gpu;
+    this.#root = root;
+    this.kind = kind;
+    this.info = info;
+    this.features = gpu.features as unknown as ReadonlySet<string>;
+    this.debug = options.debug ?? 0;
+    this.kernels = options.kernels ?? "fused";
+    this.notice = options.notice;
+    this.limits = Object.fromEntries(
+      limitNames.map((name) => [name, Math.min(gpu.limits[name], options.limits?.[name] ?? Number.POSITIVE_INFINITY)]),
+    ) as Record<keyof Limits, number>;
+    this.#faults = new Faults(gpu, this.name);
+    this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults);
+    this.#pipelines = new Pipelines(gpu, this.#faults);
+    this.#staging = new Staging(gpu, this.#faults);
+    this.#uniforms = new Uniforms(gpu);
+    if (this.debug >= 1) this.notice(`device: ${this.name}, ${kind}, ${[...this.features].join(" ")}`);
+    if (this.debug >= 2) this.startTiming();
+  }
+
+  /** What the adapter calls itself. */
+  get name(): string {
+    const { description, device, vendor } = this.info;
+    return description || device || vendor || "an unnamed adapter";
+  }
+
+  /** Invocations in a subgroup where it is one fixed size, 0 without the feature. */
+  get subgroupSize(): number {
+    const { subgroupMinSize: least, subgroupMaxSize: most } = this.info;
+    return this.features.has("subgroups") && least === most ? (least ?? 0) : 0;
+  }
+
+  get isLost(): boolean {
+    return this.#faults.isLost;
+  }
+
+  /** Dispatches recorded since the device was opened. */
+  get dispatchCount(): number {
+    return this.#dispatches;
+  }
+
+  /** Live, peak and pooled bytes, and the live ones by label. */
+  memory(): Memory {
+    return this.#pool.memory();
+  }
+
+  /** @throws {OutOfMemoryError | DeviceLostError} */
+  acquire(bytes: number, label: string): DeviceBuffer {
+    this.#faults.refuseIfLost();
+    return this.#pool.acquire(bytes, label);
+  }
+
+  release(buffer: DeviceBuffer): void {
+    this.#pool.release(buffer);
+    if (this.#pool.overfull) this.trim();
+  }
+
+  /** Gives pooled memory back to the system. */
+  trim(): void {
+    this.flush();
+    this.#pool.trim();
+    this.#bindGroups.clear();
+  }
+
+  pipeline(source: PipelineSource): Pipeline {
+    if (this.debug >= 4) this.notice(`${source.name} ${source.call}\n${source.code}`);
+    return this.#pipelines.get(source);
+  }
+
+  /** Records one dispatch. */
+  record({ pipeline, bindings, uniformTypes, uniforms, grid }: Dispatch): void {
+    this.#faults.refuseIfLost();
+    if (this.#recorded >= BATCH_DISPATCHES || !this.#uniforms.fits(pipeline.uniformBytes)) this.flush();
+    const group = this.#bindGroup(pipeline, bindings);
+    for (const { buffer } of bindings) buffer.batch = this.#batch;
+    const pass = this.#openPass(pipeline.name, bindings);
+    pass.setPipeline(pipeline.gpu);
+    if (pipeline.uniformBytes > 0) {
+      const offset = this.#uniforms.push(uniformTypes, uniforms, pipeline.uniformBytes);
+      pass.setBindGroup(0, group, [offset]);
+    } else {
+      pass.setBindGroup(0, group);
+    }
+    pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
+    this.#recorded++;
+    this.#dispatches++;
+    if (this.#timing) this.#closePass();
+  }
+
+  #bindGroup(pipeline: Pipeline, bindings: readonly Binding[]): GPUBindGroup {
+    let key = `${pipeline.id}`;
+    for (const { buffer, offset, bytes } of bindings)
+      key += offset ? `,${buffer.id}+${offset}:${bytes}` : `,${buffer.id}:${bytes}`;
+    const known = this.#bindGroups.get(key);
+    if (known) return known;
+    const entries: GPUBindGroupEntry[] = bindings.map(({ buffer, offset, bytes }, binding) => ({
+      binding,
+      resource: { buffer: buffer.gpu, offset, size: bytes },
+    }));
+    if (pipeline.uniformBytes > 0) {
+      entries.push({
+        binding: entries.length,
+        resource: { buffer: this.#uniforms.buffer, offset: 0, size: pipeline.uniformBytes },
+      });
+    }
+    const group = this.gpu.createBindGroup({ label: pipeline.name, layout: pipeline.layout, entries });
+    if (this.#bindGroups.size >= BIND_GROUPS) this.#bindGroups.clear();
+    this.#bindGroups.set(key, group);
+    return group;
+  }
+
+  #openEncoder(): GPUCommandEncoder {
+    this.#encoder ??= this.gpu.createCommandEncoder({ label: "rot" });
+    return this.#encoder;
+  }
+
+  #openPass(kernel: string, bindings: readonly Binding[]): GPUComputePassEncoder {
+    if (this.#pass) return this.#pass;
+    if (this.#timing?.full) this.flush();
+    const bytes = this.#timing ? bindings.reduce((sum, binding) => sum + binding.bytes, 0) : 0;
+    this.#pass = this.#openEncoder().beginComputePass(
+      this.#timing ? { label: kernel, timestampWrites: this.#timing.writes(kernel, bytes) } : {},
+    );
+    return this.#pass;
+  }
+
+  #closePass(): void {
+    this.#pass?.end();
+    this.#pass = undefined;
+  }
+
+  /** Sends what has been recorded to the device, without waiting for it. */
+  flush(): void {
+    if (!this.#encoder) return;
+    this.#closePass();
+    const timed =
+      this.#timing && !this.#timing.isEmpty
+        ? this.#timing.collect(this.#encoder, (n) => this.#staging.acquire(n))
+        : undefined;
+    this.#uniforms.upload();
+    const encoder = this.#encoder;
+    this.#encoder = undefined;
+    this.#recorded = 0;
+    this.#batch++;
+    this.gpu.queue.submit([encoder.finish()]);
+    if (timed) {
+      const times = this.#staging.take(timed.staging, timed.bytes).then(timed.parse);
+      times.catch(() => {}); // whoever waits for the device sees the same error
+      this.#times.push(times);
+    }
+  }
+
+  /**
+   * Waits until the device has done everything.
+   *
+   * @throws {KernelError | OutOfMemoryError | DeviceLostError} the first thing that went wrong since the last wait
+   */
+  async sync(): Promise<void> {
+    this.#faults.refuseIfLost();
+    this.flush();
+    await this.#faults.settle(this.gpu.queue.onSubmittedWorkDone());
+    if (this.debug >= 2) await this.#printTimes();
+  }
+
+  /** Puts bytes into a buffer, after everything that was recorded so far. `data.byteLength` is a multiple of 4. */
+  upload(buffer: DeviceBuffer, data: ArrayBufferView<ArrayBuffer>, offset = 0): void {
+    this.#faults.refuseIfLost();
+    // The queue would run the write before commands that are recorded but not sent.
+    if (buffer.batch === this.#batch && this.#encoder) this.flush();
+    for (let at = 0; at < data.byteLength; at += PIECE_BYTES) {
+      const bytes = Math.min(PIECE_BYTES, data.byteLength - at);
+      this.gpu.queue.writeBuffer(buffer.gpu, offset + at, data.buffer, data.byteOffset + at, bytes);
+    }
+  }
+
+  /**
+   * Reads bytes back, after everything that was recorded so far.
+   *
+   * @throws {KernelError | OutOfMemoryError | DeviceLostError}
+   */
+  async read(buffer: DeviceBuffer, bytes: number): Promise<ArrayBuffer> {
+    this.#faults.refuseIfLost();
+    const pieces: { at: number; bytes: number; staging: GPUBuffer }[] = [];
+    this.#closePass();
+    for (let at = 0; at < bytes; at += PIECE_BYTES) {
+      const part = Math.min(PIECE_BYTES, bytes - at);
+      const staging = this.#staging.acquire(part);
+      this.#openEncoder().copyBufferToBuffer(buffer.gpu, at, staging, 0, Math.ceil(part / 4) * 4);
+      pieces.push({ at, bytes: part, staging });
+    }
+    this.flush();
+    if (pieces.length === 1) {
+      const only = pieces[0] as (typeof pieces)[0];
+      const copy = await this.#staging.take(only.staging, only.bytes);
+      if (this.debug >= 2) await this.#printTimes();
+      return copy;
+    }
+    const whole = new Uint8Array(bytes);
+    await Promise.all(
+      pieces.map(async (piece) =>
+        whole.set(new Uint8Array(await this.#staging.take(piece.staging, piece.bytes)), piece.at),
+      ),
+    );
+    return whole.buffer;
+  }
+
+  /** Begins to time every dispatch. Each gets a pass of its own, which costs some microseconds. */
+  startTiming(): void {
+    if (!this.features.has("timestamp-query")) {
+      throw new DeviceError(`${this.name} has no timestamp-query, so kernels cannot be timed on it`);
+    }
+    this.flush();
+    this.#timing ??= new Timing(this.gpu);
+  }
+
+  /** The dispatches since {@link startTiming} or the last call, in order. */
+  async takeTimes(): Promise<KernelTime[]> {
+    this.flush();
+    const batches = this.#times;
+    this.#times = [];
+    return (await Promise.all(batches)).flat();
+  }
+
+  /** Stops timing and forgets what was not taken. */
+  stopTiming(): void {
+    this.flush();
+    this.#timing?.destroy();
+    this.#timing = undefined;
+    this.#times = [];
+  }
+
+  async #printTimes(): Promise<void> {
+    for (const { kernel, milliseconds, bytes } of await this.takeTimes()) {
+      const rate = (bytes / milliseconds / 1e6).toFixed(2);
+      this.notice(`${kernel.padEnd(32)} ${milliseconds.toFixed(3).padStart(9)} ms ${rate.padStart(8)} GB/s`);
+    }
+  }
+
+  /** Frees everything. Whatever waits for the device is rejected with a {@link DeviceLostError}. */
+  destroy(): void {
+    this.#closePass();
+    this.#encoder = undefined;
+    this.gpu.destroy();
+    void this.#root;
+  }
+
+  [Symbol.dispose](): void {
+    this.destroy();
+  }
+
+  /** @throws {UsageError} when two tensors of one call live on different devices */
+  refuseMixing(other: Device, who: string): void {
+    if (other !== this) throw new UsageError(`${who}: its tensors live on two devices, ${this.name} and ${other.name}`);
+  }
+}

@@ -1,0 +1,6 @@
+/** What a kernel is made of: `import { defineKernel, wgsl } from "@rot/tensor/kernel"`. */
+export { defineKernel } from "./kernel.ts";
+export type { CallableKernel, CallOptions, Grid, Kernel, KernelSpec, Knobs, Scalar, Setting } from "./kernel.ts";
+export type { Form } from "./bindings.ts";
+export type { Device } from "./gpu/device.ts";
+export { main, wgsl, type WgslValue } from "./wgsl.ts";

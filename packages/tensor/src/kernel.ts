@@ -1,0 +1,299 @@
+/** A kernel: one WGSL entry point, its bindings, its uniforms and the knobs the tuner may turn. */
+import { checkBindingCount, type Form, preamble, pushWindows, type Slot, windowsOf } from "./bindings.ts";
+import { bits, byteLength, type DType } from "./dtype.ts";
+import { DeviceError, ShapeError, UsageError } from "./errors.ts";
+import type { Binding, Device } from "./gpu/device.ts";
+import type { Access, Pipeline } from "./gpu/pipelines.ts";
+import { print, size } from "./shape.ts";
+import { emptyTensor, type Tensor, type TensorSpec } from "./tensor.ts";
+import { main, wgsl } from "./wgsl.ts";
+
+/** A 4-byte member of the uniform struct. */
+export type Scalar = "u32" | "i32" | "f32";
+/** The values each knob may take; the first is the default. */
+export type Knobs = Readonly<Record<string, readonly (number | boolean | string)[]>>;
+/** One value for each knob. */
+export type Setting<K extends Knobs = Knobs> = { readonly [N in keyof K]: K[N][number] };
+/** Workgroups along x, y and z; a bare number is folded into rows where it exceeds what the adapter allows. */
+export type Grid = number | readonly [x: number, y?: number, z?: number];
+
+/** The {@link Form} of some tensors, by name. */
+export type Forms = Readonly<Record<string, Form>>;
+
+/** What {@link defineKernel} takes. */
+export interface KernelSpec<
+  I extends string,
+  O extends string,
+  W extends string,
+  U extends Readonly<Record<string, Scalar>>,
+  K extends Knobs,
+> {
+  /** `op.part`, as errors, memory labels and timings print it. */
+  readonly name: string;
+  /** Tensors that are read. */
+  readonly inputs: readonly I[];
+  /** Tensors that are made. Without {@link forms} of words, a 16-bit output is computed in f32 and packed afterwards. */
+  readonly outputs: readonly O[];
+  /** Tensors that are changed in place. */
+  readonly updates?: readonly W[];
+  readonly uniforms: U;
+  readonly knobs: K;
+  /** Which tensors are seen otherwise than element by element. */
+  forms?(setting: Setting<K>): Forms;
+  /**
+   * The WGSL, with `bindings` where they belong. For each tensor `x` there are `load_x(i)` and `store_x(i, value)`;
+   * uniforms are `u.name`; {@link main} opens the entry point.
+   */
+  source(bindings: string, setting: Setting<K>, device: Device): string;
+  grid(uniforms: { readonly [N in keyof U]: number }, setting: Setting<K>): Grid;
+}
+
+/** What a call may add. */
+export interface CallOptions<K extends Knobs = Knobs> {
+  /** Needed when the kernel has no tensor to take it from. */
+  readonly device?: Device;
+  /** Knobs to set for this call. */
+  readonly knobs?: Partial<Setting<K>>;
+}
+
+/** A kernel as tests and the tuner see it. */
+export interface Kernel {
+  readonly kernelName: string;
+  /** Every combination of the knobs. */
+  settings(): readonly Setting[];
+  /** Runs `f` with one setting forced. */
+  with<T>(setting: Setting, f: () => T): T;
+}
+
+/** A kernel as ops call it. */
+export interface CallableKernel<
+  I extends string,
+  O extends string,
+  W extends string,
+  U extends Readonly<Record<string, Scalar>>,
+  K extends Knobs,
+> extends Kernel {
+  /**
+   * Records one dispatch; none when the grid or every output is empty.
+   *
+   * @param tensors   every input and update
+   * @param outputs   the shape and dtype of every output
+   * @returns         the outputs
+   */
+  (
+    tensors: Readonly<Record<I | W, Tensor>>,
+    outputs: Readonly<Record<O, TensorSpec>>,
+    uniforms: { readonly [N in keyof U]: number },
+    options?: CallOptions<K>,
+  ): Record<O, Tensor>;
+}
+
+/**
+ * Declares a kernel. Nothing is compiled until its first call, and then once for each knob setting and combination of dtypes.
+ *
+ * A WGSL error becomes a `KernelError` with the kernel's name, the line and the call's shapes, thrown by the next read or sync.
+ */
+export function defineKernel<
+  const I extends string = never,
+  const O extends string = never,
+  const W extends string = never,
+  const U extends Readonly<Record<string, Scalar>> = Record<never, Scalar>,
+  const K extends Knobs = Record<never, never>,
+>(spec: KernelSpec<I, O, W, U, K>): CallableKernel<I, O, W, U, K> {
+  const updates = spec.updates ?? [];
+  const bound = [...spec.inputs, ...updates] as readonly (I | W)[];
+  const uniformNames = Object.keys(spec.uniforms);
+  const uniformTypes = Object.values(spec.uniforms);
+  const uniformBytes = Math.ceil(uniformNames.length / 4) * 16;
+  const defaults = Object.fromEntries(
+    Object.entries(spec.knobs).map(([knob, values]) => [knob, values[0]]),
+  ) as Setting<K>;
+  const known = new WeakMap<Device, Map<string, Pipeline>>();
+  let setting = defaults;
+
+  /** The pipeline of one setting for these dtypes and window counts. */
+  function specialise(
+    device: Device,
+    chosen: Setting<K>,
+    dtypes: readonly DType[],
+    windows: readonly number[],
+    call: string,
+  ): Pipeline {
+    const names = [...bound, ...spec.outputs] as readonly (I | O | W)[];
+    const forms: Forms = spec.forms?.(chosen) ?? {};
+    const slots = names.map((name, i): Slot => ({
+      name,
+      dtype: dtypes[i] as DType,
+      form: forms[name] ?? "scalar",
+      access: i < spec.inputs.length ? "read" : "write",
+      windows: windows[i] as number,
+    }));
+    checkBindingCount(spec.name, slots, device.limits);
+    const access = slots.flatMap((slot) => Array<Access>(slot.windows).fill(slot.access));
+    if (uniformBytes > 0) access.push("uniform");
+    const code = spec.source(preamble(slots, spec.uniforms, device.limits), chosen, device);
+    return device.pipeline({ name: spec.name, code, access, uniformBytes, call });
+  }
+
+  const run = (
+    tensors: Readonly<Record<I | W, Tensor>>,
+    outputs: Readonly<Record<O, TensorSpec>>,
+    uniforms: { readonly [N in keyof U]: number },
+    options: CallOptions<K> = {},
+  ): Record<O, Tensor> => {
+    const device = options.device ?? (bound[0] === undefined ? undefined : tensors[bound[0]].device);
+    if (!device) throw new UsageError(`${spec.name}: it has no tensor to take a device from; pass { device }`);
+    const chosen = options.knobs ? { ...setting, ...options.knobs } : setting;
+    const forms = spec.forms?.(chosen);
+
+    const made = {} as Record<O, Tensor>;
+    for (const name of spec.outputs) {
+      const { shape, dtype } = outputs[name];
+      // Two 16-bit elements share a word, and two invocations must not write one word.
+      const wide = bits(dtype) === 16 && !forms?.[name]?.startsWith("words");
+      made[name] = emptyTensor(device, { shape, dtype: wide ? "f32" : dtype }, spec.name);
+    }
+
+    const grid = foldGrid(spec.grid(uniforms, chosen), device, spec.name);
+    const empty = spec.outputs.length > 0 && spec.outputs.every((name) => size(outputs[name].shape) === 0);
+    if (!empty && grid[0] * grid[1] * grid[2] > 0) {
+      const dtypes: DType[] = [];
+      const windows: number[] = [];
+      const bindings: Binding[] = [];
+      let key = "";
+      const bind = (tensor: Tensor): void => {
+        const { storage } = tensor;
+        const bytes = Math.max(4, byteLength(tensor.dtype, tensor.size));
+        device.refuseMixing(storage.device, spec.name);
+        dtypes.push(tensor.dtype);
+        windows.push(windowsOf(bytes, device.limits));
+        pushWindows(bindings, storage.buffer, bytes, device.limits);
+        key += `${tensor.dtype}${windows.at(-1)} `;
+      };
+      for (const name of bound) bind(tensors[name]);
+      for (const name of spec.outputs) bind(made[name]);
+      for (const knob in chosen) key += `${chosen[knob]} `;
+
+      let pipelines = known.get(device);
+      if (!pipelines) known.set(device, (pipelines = new Map()));
+      let pipeline = pipelines.get(key);
+      if (!pipeline) {
+        const call = bound.map((name) => `${name} ${print(tensors[name].shape)} ${tensors[name].dtype}`).join(", ");
+        pipeline = specialise(device, chosen, dtypes, windows, `(${call})`);
+        pipelines.set(key, pipeline);
+      }
+      for (const name of updates) tensors[name].storage.version++;
+      device.record({
+        pipeline,
+        bindings,
+        uniformTypes,
+        uniforms: uniformNames.map((name) => uniforms[name] as number),
+        grid,
+      });
+    }
+
+    for (const name of spec.outputs) {
+      if (made[name].dtype !== outputs[name].dtype) made[name] = packed(made[name], outputs[name].dtype);
+    }
+    return made;
+  };
+
+  return Object.assign(run, {
+    kernelName: spec.name,
+    settings() {
+      return Object.entries(spec.knobs).reduce<Setting[]>(
+        (all, [knob, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [knob]: value }))),
+        [{}],
+      );
+    },
+    with<T>(forced: Setting, f: () => T): T {
+      const was = setting;
+      setting = forced as Setting<K>;
+      try {
+        return f();
+      } finally {
+        setting = was;
+      }
+    },
+  } satisfies Kernel);
+}
+
+/** Folds a long row of workgroups so that no side exceeds the adapter's limit. */
+function foldGrid(grid: Grid, device: Device, name: string): readonly [number, number, number] {
+  const most = device.limits.maxComputeWorkgroupsPerDimension;
+  if (typeof grid === "number") {
+    const rows = Math.ceil(grid / most);
+    if (rows <= 1) return [grid, 1, 1];
+    if (rows <= most) return [Math.ceil(grid / rows), rows, 1];
+    throw new DeviceError(`${name}: ${grid} workgroups are more than the adapter's ${most} by ${most}`);
+  }
+  const [x, y = 1, z = 1] = grid;
+  if (x > most || y > most || z > most) {
+    throw new ShapeError(
+      `${name}: its grid ${print([x, y, z])} exceeds the adapter's ${most} workgroups along an axis`,
+    );
+  }
+  return [x, y, z];
+}
+
+/** Packs f32 into words of two 16-bit floats, rounding to the nearest and ties to even. */
+function packed(wide: Tensor, dtype: DType): Tensor {
+  const n = wide.size;
+  const kernel = dtype === "bf16" ? packBf16 : packF16;
+  const { y } = kernel({ x: wide }, { y: { shape: wide.shape, dtype } }, { n, words: Math.ceil(n / 2) });
+  wide.dispose();
+  return y;
+}
+
+const packBf16 = packKernel(
+  "pack.bf16",
+  `fn half(x: f32) -> u32 {
+     let bits = bitcast<u32>(x);
+     if ((bits & 0x7fffffffu) > 0x7f800000u) { return (bits >> 16u) | 0x40u; }
+     return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
+   }`,
+);
+
+// Above 65519 a half is infinite; `pack2x16float` may do anything there, so the edges are written out.
+const packF16 = packKernel(
+  "pack.f16",
+  `fn half(x: f32) -> u32 {
+     let bits = bitcast<u32>(x);
+     let sign = (bits >> 16u) & 0x8000u;
+     let magnitude = bits & 0x7fffffffu;
+     if (magnitude > 0x7f800000u) { return sign | 0x7e00u; }
+     if (magnitude >= 0x477ff000u) { return sign | 0x7c00u; }
+     if (magnitude < 0x38800000u) {
+       let shift = 126u - (magnitude >> 23u);
+       if (shift > 25u) { return sign; }
+       let fraction = (magnitude & 0x7fffffu) | 0x800000u;
+       let kept = fraction >> shift;
+       let rest = fraction & ((1u << shift) - 1u);
+       let middle = 1u << (shift - 1u);
+       return sign | (kept + select(0u, 1u, rest > middle || (rest == middle && (kept & 1u) == 1u)));
+     }
+     return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
+   }`,
+);
+
+function packKernel(name: string, half: string) {
+  return defineKernel({
+    name,
+    inputs: ["x"],
+    outputs: ["y"],
+    uniforms: { n: "u32", words: "u32" },
+    knobs: {},
+    forms: () => ({ y: "words" }),
+    source: (bindings) => wgsl`
+      ${bindings}
+      ${half}
+      ${main(64)}
+        let i = group * 64u + lane;
+        if (i >= u.words) { return; }
+        var word = half(load_x(2u * i));
+        if (2u * i + 1u < u.n) { word |= half(load_x(2u * i + 1u)) << 16u; }
+        store_y(i, word);
+      }`,
+    grid: ({ words }) => Math.ceil(words / 64),
+  });
+}

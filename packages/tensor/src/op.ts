@@ -1,0 +1,62 @@
+/** An op: what is computed, how it is computed fast, and how cotangents flow back through it. */
+import type { Kernel } from "./kernel.ts";
+import { scope } from "./scope.ts";
+import { record, untaped } from "./tape.ts";
+import type { Tensor } from "./tensor.ts";
+
+/** What {@link defineOp} takes. `I` is the tuple of its tensors, `P` its parameters. */
+export interface OpSpec<I extends readonly Tensor[], P> {
+  readonly name: string;
+  /** The kernels whose knobs tests and the tuner turn. */
+  readonly kernels?: readonly Kernel[];
+  /** Refuses what does not fit, before any work on the device. */
+  check?(inputs: I, params: P): void;
+  /** The same in primitives: its meaning, its oracle, and what `openDevice({ kernels: "reference" })` runs. */
+  reference?(inputs: I, params: P): Tensor;
+  /** Runs untaped. */
+  forward(inputs: I, params: P): Tensor;
+  /** What `vjp` reads; by default every input and the output. The rest is not held and may not be read. */
+  readonly saves?: { readonly inputs?: readonly boolean[]; readonly output?: boolean };
+  /**
+   * The cotangent of each input, null where none flows. Runs untaped.
+   *
+   * @param y   the output
+   * @param dy  its cotangent, of the same shape
+   */
+  vjp(inputs: I, params: P, y: Tensor, dy: Tensor): { readonly [N in keyof I]: Tensor | null };
+}
+
+/** A function of tensors that the tape knows. */
+export interface Op<I extends readonly Tensor[], P> {
+  (...args: [...inputs: I, params: P]): Tensor;
+  readonly spec: OpSpec<I, P>;
+}
+
+/** Makes an op of a forward and its VJP. This package's own ops and yours are made the same way. */
+export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpec<I, P>): Op<I, P> {
+  const call = (...args: [...I, P]): Tensor => {
+    const inputs = args.slice(0, -1) as unknown as I;
+    const params = args.at(-1) as P;
+    spec.check?.(inputs, params);
+    if (spec.reference && inputs[0]?.device.kernels === "reference") return spec.reference(inputs, params);
+    const y = scope(() => untaped(() => own(spec.forward(inputs, params), inputs)));
+    if (inputs.some((input) => input.requiresGrad)) {
+      const { inputs: reads, output = true } = spec.saves ?? {};
+      const save = inputs.map((input, i) => (reads?.[i] === false ? input.ghost(spec.name) : input));
+      save.push(output ? y : y.ghost(spec.name));
+      record({
+        name: spec.name,
+        inputs,
+        outputs: [y],
+        save,
+        backward: (saved, [dy]) =>
+          spec.vjp(saved.slice(0, -1) as unknown as I, params, saved.at(-1) as Tensor, dy as Tensor),
+      });
+    }
+    return y;
+  };
+  return Object.assign(call, { spec });
+}
+
+/** A forward may return an input as it is; the tape needs a handle of its own. */
+const own = (y: Tensor, inputs: readonly Tensor[]): Tensor => (inputs.includes(y) ? y.alias() : y);

@@ -1,0 +1,158 @@
+/** The one kernel template of all elementwise ops: a WGSL expression at every element, with broadcasting. */
+import { type DType, isFloat, scalarType } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import { type CallableKernel, defineKernel } from "../kernel.ts";
+import { broadcast, print, sameShape, type Shape, size } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { main, wgsl } from "../wgsl.ts";
+
+/** Axes that broadcasting may leave after neighbours with the same pattern are merged. */
+const AXES = 6;
+const axes = Array.from({ length: AXES }, (_, i) => i);
+
+/** How a pointwise kernel is declared. */
+export interface PointwiseSpec<I extends string> {
+  readonly name: string;
+  readonly inputs: readonly I[];
+  /**
+   * The value of `y`, in WGSL over the names of the inputs and constants, for scalars and vectors alike. `T` is the
+   * computed type, so a number that must match a vector is written `T(0.0)`; `is_nan(x)` tells NaN where `x != x` may not.
+   */
+  readonly expression: string;
+  /** Numbers given at each call, at most two. They are f32 on the way, so integers are exact up to 2²⁴. */
+  readonly constants?: readonly string[];
+  /** WGSL functions the expression calls. */
+  readonly helpers?: string;
+  /** What is computed in: the inputs are converted to it. By default the type of each input stands. */
+  readonly compute?: "f32" | "i32" | "u32";
+}
+
+/** Runs a pointwise kernel. The result has the broadcast shape of the inputs. */
+export type Pointwise<I extends string> = (
+  tensors: Readonly<Record<I, Tensor>>,
+  dtype: DType,
+  ...constants: number[]
+) => Tensor;
+
+/** Declares a pointwise kernel. */
+export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Pointwise<I> {
+  const kernels = new Map<
+    string,
+    CallableKernel<string, "y", never, Record<string, "u32" | "f32">, Record<never, never>>
+  >();
+
+  return (tensors, dtype, p = 0, q = 0) => {
+    const list = spec.inputs.map((name) => tensors[name]);
+    const first = list[0] as Tensor;
+    const shape = list.reduce<Shape>(
+      (all, t) => (sameShape(all, t.shape) ? all : broadcast(all, t.shape, spec.name)),
+      first.shape,
+    );
+    const n = size(shape);
+    const same = list.every((t) => sameShape(t.shape, shape));
+    const types = list.map((t) => scalarType(t.dtype));
+    // Four at a time wherever every load and the store are whole vectors.
+    const wide = same && n % 4 === 0 && n > 0 && dtype !== "f16" && dtype !== "bf16";
+    const plan = same ? null : layout(shape, list, spec.name);
+    const rank = plan?.lengths.length ?? 0;
+
+    const key = `${types.join()}:${scalarType(dtype)}:${wide}:${rank}`;
+    let kernel = kernels.get(key);
+    if (!kernel) kernels.set(key, (kernel = build(spec, types, scalarType(dtype), wide, rank)));
+    const inputs: Record<string, Tensor> = {};
+    for (const [i, name] of spec.inputs.entries()) inputs[`in_${name}`] = list[i] as Tensor;
+    const uniforms: Record<string, number> = { n: wide ? n / 4 : n, p, q };
+    plan?.lengths.forEach((length, d) => {
+      uniforms[`length${d}`] = length;
+      for (const [i, name] of spec.inputs.entries()) uniforms[`${name}${d}`] = plan.strides[i]?.[d] ?? 0;
+    });
+    return kernel(inputs, { y: { shape, dtype } }, uniforms).y;
+  };
+}
+
+/** The shape with neighbouring axes merged where every operand allows it, and each operand's strides over it. */
+function layout(shape: Shape, list: readonly Tensor[], who: string): { lengths: number[]; strides: number[][] } {
+  const full = list.map((t) => {
+    const out: number[] = Array<number>(shape.length).fill(0);
+    let step = 1;
+    for (let d = shape.length - 1, own = t.shape.length - 1; own >= 0; d--, own--) {
+      const length = t.shape[own] as number;
+      out[d] = length === 1 ? 0 : step;
+      step *= length;
+    }
+    return out;
+  });
+  const lengths: number[] = [];
+  const strides: number[][] = list.map(() => []);
+  for (const [d, length] of shape.entries()) {
+    if (length === 1) continue;
+    const mergeable = lengths.length > 0 && full.every((own, i) => strides[i]?.at(-1) === (own[d] as number) * length);
+    if (mergeable) {
+      lengths[lengths.length - 1] = (lengths.at(-1) as number) * length;
+      for (const [i, own] of full.entries()) (strides[i] as number[])[lengths.length - 1] = own[d] as number;
+    } else {
+      lengths.push(length);
+      for (const [i, own] of full.entries()) strides[i]?.push(own[d] as number);
+    }
+  }
+  if (lengths.length > AXES) {
+    throw new ShapeError(
+      `${who}: broadcasting to ${print(shape)} alternates over more than ${AXES} axes; reshape or expand first`,
+    );
+  }
+  return { lengths, strides };
+}
+
+function build(spec: PointwiseSpec<string>, types: readonly string[], out: string, wide: boolean, rank: number) {
+  const { inputs, expression, constants = [], helpers = "", compute } = spec;
+  const computed = compute ?? types[0] ?? "f32";
+  const vector = (type: string): string => (wide ? `vec4<${type}>` : type);
+  const dimensions = axes.slice(0, rank);
+  const uniforms: Record<string, "u32" | "f32"> = { n: "u32", p: "f32", q: "f32" };
+  for (const d of dimensions) {
+    uniforms[`length${d}`] = "u32";
+    for (const name of inputs) uniforms[`${name}${d}`] = "u32";
+  }
+  // From the last axis inward: rest holds what is left of the index.
+  const index = dimensions
+    .toReversed()
+    .map(
+      (d) =>
+        `{ let c = rest % u.length${d}; rest /= u.length${d}; ${inputs.map((name) => `at_${name} += c * u.${name}${d};`).join(" ")} }`,
+    )
+    .join("\n");
+  const loads = inputs.map((name, i) => {
+    const value = `load_in_${name}(${rank ? `at_${name}` : "i"})`;
+    return `let ${name} = ${compute && compute !== types[i] ? `${vector(compute)}(${value})` : value};`;
+  });
+  return defineKernel({
+    name: spec.name,
+    inputs: inputs.map((name) => `in_${name}`),
+    outputs: ["y"],
+    uniforms,
+    knobs: {},
+    forms: () => (wide ? Object.fromEntries([...inputs.map((name) => [`in_${name}`, "vec4"]), ["y", "vec4"]]) : {}),
+    source: (bindings: string) => wgsl`
+        ${bindings}
+        alias T = ${vector(computed)};
+        alias Y = ${vector(out)};
+        alias C = ${vector("u32")};
+        fn is_nan(x: ${vector("f32")}) -> ${vector("bool")} {
+          return (bitcast<${vector("u32")}>(x) & ${vector("u32")}(0x7fffffffu)) > ${vector("u32")}(0x7f800000u);
+        }
+        ${helpers}
+        ${main(64)}
+          let i = group * 64u + lane;
+          if (i >= u.n) { return; }
+          ${rank ? `var rest = i; ${inputs.map((name) => `var at_${name} = 0u;`).join(" ")}` : ""}
+          ${index}
+          ${loads.join(" ")}
+          ${constants.map((name, k) => `let ${name} = T(${computed}(u.${"pq"[k] as string}));`).join(" ")}
+          store_y(i, Y(${expression}));
+        }`,
+    grid: ({ n }) => Math.ceil((n as number) / 64),
+  });
+}
+
+/** The dtype a float function of `x` gives: its own if it is a float, f32 otherwise. */
+export const floating = (dtype: DType): DType => (isFloat(dtype) ? dtype : "f32");

@@ -1,0 +1,96 @@
+/** The two kernels that move elements: read by strides into a whole tensor, write a whole tensor by strides. */
+import { bits } from "../dtype.ts";
+import { ShapeError } from "../errors.ts";
+import { defineKernel } from "../kernel.ts";
+import { print, type Shape, size } from "../shape.ts";
+import type { Tensor } from "../tensor.ts";
+import { main, wgsl } from "../wgsl.ts";
+
+/** Axes that may be left after neighbours have been merged. */
+const AXES = 8;
+
+/** Where the elements of a shape lie in another tensor: at `offset + Σ index · stride`, counted in elements. */
+export interface Walk {
+  readonly shape: Shape;
+  readonly strides: readonly number[];
+  readonly offset: number;
+}
+
+const members = Object.fromEntries(
+  Array.from(
+    { length: AXES },
+    (_, d) =>
+      [
+        [`length${d}`, "u32"],
+        [`stride${d}`, "i32"],
+      ] as const,
+  ).flat(),
+) as Record<string, "u32" | "i32">;
+
+/** WGSL: `at` from `i`, over the last `rank` axes. */
+const locate = (rank: number): string =>
+  Array.from({ length: rank }, (_, k) => rank - 1 - k)
+    .map((d) => `at += i32(rest % u.length${d}) * u.stride${d}; rest /= u.length${d};`)
+    .join("\n");
+
+const ranks = Array.from({ length: AXES + 1 }, (_, rank) => rank);
+
+function moving(name: string, load: string, store: string) {
+  return {
+    name,
+    uniforms: { n: "u32", offset: "i32", ...members } as Record<string, "u32" | "i32">,
+    knobs: { rank: ranks },
+    source: (bindings: string, { rank }: { rank: number }) => wgsl`
+      ${bindings}
+      ${main(64)}
+        let i = group * 64u + lane;
+        if (i >= u.n) { return; }
+        var at = u.offset;
+        var rest = i;
+        ${locate(rank)}
+        store_y(${store}, load_x(${load}));
+      }`,
+    grid: ({ n }: Record<string, number>) => Math.ceil((n as number) / 64),
+  } as const;
+}
+
+const read = defineKernel({ ...moving("strided.read", "u32(at)", "i"), inputs: ["x"], outputs: ["y"] });
+const write = defineKernel({ ...moving("strided.write", "i", "u32(at)"), inputs: ["x"], outputs: [], updates: ["y"] });
+
+/** The elements of `x` that the walk visits, as a whole tensor of the walk's shape. */
+export function stridedRead(x: Tensor, walk: Walk): Tensor {
+  const { uniforms, rank } = prepare(walk, "strided.read");
+  return read({ x }, { y: { shape: walk.shape, dtype: x.dtype } }, uniforms, { knobs: { rank } }).y;
+}
+
+/** Puts every element of `x` where the walk leads in `y`, which is changed in place and has 32-bit elements. */
+export function stridedWrite(y: Tensor, x: Tensor, walk: Walk): void {
+  if (bits(y.dtype) === 16)
+    throw new ShapeError(`strided.write: ${y.dtype} elements share words and cannot be written alone`);
+  const { uniforms, rank } = prepare(walk, "strided.write");
+  write({ x, y }, {}, uniforms, { knobs: { rank } });
+}
+
+function prepare({ shape, strides, offset }: Walk, who: string): { uniforms: Record<string, number>; rank: number } {
+  const lengths: number[] = [];
+  const steps: number[] = [];
+  for (const [d, length] of shape.entries()) {
+    if (length === 1) continue;
+    const stride = strides[d] as number;
+    if (lengths.length > 0 && steps.at(-1) === stride * length) {
+      lengths.push((lengths.pop() as number) * length);
+      steps[steps.length - 1] = stride;
+    } else {
+      lengths.push(length);
+      steps.push(stride);
+    }
+  }
+  if (lengths.length > AXES)
+    throw new ShapeError(`${who}: ${print(shape)} has more than ${AXES} axes that cannot be merged`);
+  const uniforms: Record<string, number> = { n: size(shape), offset };
+  for (let d = 0; d < AXES; d++) {
+    uniforms[`length${d}`] = lengths[d] ?? 1;
+    uniforms[`stride${d}`] = steps[d] ?? 0;
+  }
+  return { uniforms, rank: lengths.length };
+}
