@@ -87,6 +87,14 @@ test.for(formats)(
   },
 );
 
+test.for(formats)("every power of two beyond the largest $name becomes infinity", (format) => {
+  const beyond = Array.from({ length: 1025 }, (_, exponent) => 2 ** exponent).filter(
+    (x) => x > worth(format, infinity(format) - 1),
+  );
+  for (const x of beyond)
+    expect([x, format.to(x), format.to(-1.75 * x)]).toEqual([x, infinity(format), infinity(format) | 0x8000]);
+});
+
 test.for(formats)("any f32 becomes the nearest $name", (format) => {
   const largest = worth(format, infinity(format) - 1);
   fc.assert(
@@ -116,6 +124,9 @@ const known: readonly [x: number, f16: number, bf16: number][] = [
   [65519.996, 0x7bff, 0x4780],
   [65520, 0x7c00, 0x4780],
   [-65520, 0xfc00, 0xc780],
+  [65536, 0x7c00, 0x4780],
+  [100000, 0x7c00, 0x47c3],
+  [131008, 0x7c00, 0x4800],
   [2 ** -14, 0x0400, 0x3880],
   [2 ** -24, 0x0001, 0x3380],
   [2 ** -25, 0x0000, 0x3300],

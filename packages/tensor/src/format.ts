@@ -7,8 +7,12 @@ import { type Shape, size } from "./shape.ts";
 const SUMMARY = 1000;
 const EDGE = 3;
 
+/** Characters after which a row goes on in the next line. */
+const LINE = 75;
+
 /** `[[1.  2.5]\n [3.  4. ]]`: as `numpy.array2string` with its default options, long axes shortened to their edges. */
 export function format(values: ArrayLike<number>, shape: Shape, dtype: DType): string {
+  if (size(shape) === 0) return "[]";
   const shorten = size(shape) > SUMMARY;
   const shown = edges(shape, shorten);
   const write = writer(
@@ -17,19 +21,34 @@ export function format(values: ArrayLike<number>, shape: Shape, dtype: DType): s
   );
   if (shape.length === 0) return write(values[0] as number).trim();
 
-  const lines = (axis: number, offset: number, indent: string): string => {
-    const length = shape[axis] as number;
+  const block = (axis: number, offset: number, indent: string, width: number): string => {
     const step = size(shape.slice(axis + 1));
-    const last = axis === shape.length - 1;
-    const parts: string[] = [];
-    for (const i of indices(length, shorten)) {
-      if (i < 0) parts.push("...");
-      else parts.push(last ? write(values[offset + i] as number) : lines(axis + 1, offset + i * step, `${indent} `));
-    }
-    const separator = last ? " " : `${"\n".repeat(shape.length - axis - 1)}${indent} `;
-    return `[${parts.join(separator)}]`;
+    const items = indices(shape[axis] as number, shorten).map((i) => {
+      if (i < 0) return "...";
+      if (axis === shape.length - 1) return write(values[offset + i] as number);
+      return block(axis + 1, offset + i * step, `${indent} `, width - 1);
+    });
+    const body =
+      axis === shape.length - 1
+        ? wrap(items, indent, width - 1)
+        : items.map((item) => indent + item).join("\n".repeat(shape.length - axis - 1));
+    return `[${body.slice(indent.length)}]`;
   };
-  return lines(0, 0, "");
+  return block(0, 0, " ", LINE);
+}
+
+/** Words in lines of at most `width`, each begun with `indent`. */
+function wrap(words: readonly string[], indent: string, width: number): string {
+  let done = "";
+  let line = indent;
+  for (const [i, word] of words.entries()) {
+    if (line.length + word.length > width && line.length > indent.length) {
+      done += `${line.trimEnd()}\n`;
+      line = indent;
+    }
+    line += i < words.length - 1 ? `${word} ` : word;
+  }
+  return done + line;
 }
 
 /** The indices of an axis to show; -1 stands for the gap. */
@@ -57,11 +76,12 @@ function writer(values: readonly number[], dtype: DType): (value: number) => str
   const [least, most] = [Math.min(...magnitudes), Math.max(...magnitudes)];
   const odd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");
   if (magnitudes.length > 0 && (most >= 1e8 || least < 1e-4 || most / least > 1000)) {
-    const places = Math.max(0, ...finite.map((x) => digitsAfterPoint(x.toExponential(8).split("e")[0] as string)));
+    const places = Math.max(...finite.map((x) => (scientific(x)[0].split(".")[1] ?? "").length));
     const write = (x: number): string => {
-      const [mantissa, exponent] = x.toExponential(places).split("e") as [string, string];
+      const [mantissa, exponent] = scientific(x);
+      const [whole, fraction = ""] = mantissa.split(".") as [string, string?];
       const sign = exponent.startsWith("-") ? "-" : "+";
-      return `${places === 0 ? `${mantissa}.` : mantissa}e${sign}${exponent.slice(1).padStart(2, "0")}`;
+      return `${whole}.${fraction.padEnd(places, "0")}e${sign}${exponent.slice(1).padStart(2, "0")}`;
     };
     return padded(values, (value) => (Number.isFinite(value) ? write(value) : odd(value)));
   }
@@ -85,6 +105,18 @@ function shortest(x: number): string {
     }
   }
   return x.toFixed(8);
+}
+
+/** Mantissa and exponent with the fewest digits, at most eight after the point, that f32 tells apart. */
+function scientific(x: number): [mantissa: string, exponent: string] {
+  let parts = x.toExponential(8).split("e") as [string, string];
+  for (let digits = 0; digits < 8; digits++) {
+    const text = x.toExponential(digits);
+    if (Math.fround(Number(text)) !== Math.fround(x)) continue;
+    parts = text.split("e") as [string, string];
+    break;
+  }
+  return parts;
 }
 
 function digitsAfterPoint(text: string): number {

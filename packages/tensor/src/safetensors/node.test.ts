@@ -133,3 +133,16 @@ test("ranges are cut into pieces that follow each other", () => {
   expect([...pieces(2 ** 33, 2 ** 33 + 2 ** 31)]).toHaveLength(2);
   expect([...pieces(5, 5)]).toEqual([]);
 });
+
+test("nothing that the browser's entry imports, however far, is of Node", async () => {
+  const seen = new Set<string>();
+  async function follow(url: URL): Promise<string[]> {
+    if (seen.has(url.href)) return [];
+    seen.add(url.href);
+    const imported = [...(await readFile(url, "utf8")).matchAll(/from "([^"]+)"/g)].map(([, path]) => path ?? "");
+    const below = imported.filter((path) => path.startsWith(".")).map((path) => follow(new URL(path, url)));
+    return [...imported.filter((path) => !path.startsWith(".")), ...(await Promise.all(below)).flat()];
+  }
+  expect(await follow(new URL("index.ts", import.meta.url))).toEqual([]);
+  expect(seen.size).toBeGreaterThan(8);
+});

@@ -139,6 +139,28 @@ test.for(accepted)("%s is accepted", async ([, content]) => {
   await expect(open(content)).resolves.toBeDefined();
 });
 
+test("a header of 100,000,000 bytes is read, and one byte more is refused before it is", async () => {
+  const longest = 100_000_000;
+  const reads: number[] = [];
+  const padded = (length: number): ByteSource => ({
+    size: 8 + length,
+    async read(begin, end) {
+      reads.push(begin);
+      const read = new Uint8Array(end - begin).fill(0x20);
+      if (begin === 0) new DataView(read.buffer).setBigUint64(0, BigInt(length), true);
+      else read.set([0x7b, 0x7d]);
+      return read;
+    },
+  });
+  const opened = await openSafetensors(padded(longest), { name: "long" });
+  expect(opened.tensors.size).toBe(0);
+  reads.length = 0;
+  await expect(openSafetensors(padded(longest + 1), { name: "longer" })).rejects.toMatchObject({
+    rule: "header-length",
+  });
+  expect(reads).toEqual([0]);
+});
+
 test("names that every object has are names like any other", async () => {
   const opened = await open(file(`{"__proto__":${good},"constructor":${tensor("[1]", "[4,8]")}}`, 8));
   expect([...opened.tensors.keys()]).toEqual(["__proto__", "constructor"]);

@@ -1,5 +1,6 @@
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { type AddressInfo, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
@@ -31,7 +32,7 @@ describe("what apt prints", () => {
       "Inst libc6 (2.36-9+deb12u14 Debian:12.15/oldstable [amd64]) []",
       "Inst libx11-data (2:1.8.4-2+deb12u2 Debian:12.15/oldstable [all])",
       "Inst libllvm15 (1:15.0.6-4+b1 Debian:12.15/oldstable [amd64])",
-      "Inst libdrm2 [2.4.1] (2.4.123-1~bpo12+1 Debian Backports:oldstable-backports [amd64])",
+      "Inst libdrm2 (2.4.123-1~bpo12+1 Debian Backports:oldstable-backports [amd64])",
       "Inst libzstd1 (1.5.5+dfsg2-2build1.1 Ubuntu:24.04/noble-updates, Ubuntu:24.04/noble [amd64]) []",
       "Inst -oDir::Bin=evil (1.0 Debian [amd64])",
       "Conf libllvm15 (1:15.0.6-4+b1 Debian:12.15/oldstable [amd64])",
@@ -72,13 +73,17 @@ describe.skipIf(process.platform !== "linux")("libraries", () => {
 
 describe.skipIf(!existsSync("/usr/bin/apt-get"))("apt", () => {
   const release = { id: "debian", codename: "bookworm", architecture: "amd64" };
-  const silent = { uris: ["http://192.0.2.1/debian"], suites: ["bookworm"], components: ["main"] };
 
   it("is stopped in time when an archive does not answer", async () => {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+    const { port } = server.address() as AddressInfo;
+    const silent = { uris: [`http://127.0.0.1:${port}/debian`], suites: ["bookworm"], components: ["main"] };
     const start = performance.now();
-    const apt = new PrivateApt(folder, release, AbortSignal.timeout(2000));
+    const apt = new PrivateApt(folder, release, AbortSignal.timeout(1500));
     await expect(apt.resolve([silent])).rejects.toThrow();
-    expect(performance.now() - start).toBeLessThan(8000);
+    expect(performance.now() - start).toBeLessThan(6000);
+    server.close();
   });
 
   it("says when the system has no archive of its release", async () => {

@@ -1,5 +1,4 @@
 /** Folders that are made once and kept: written aside, then renamed, so that a reader never sees half of one. */
-import { existsSync } from "node:fs";
 import { lstat, mkdir, mkdtemp, readdir, readFile, rename, rm, stat, writeFile } from "node:fs/promises";
 import { homedir, tmpdir } from "node:os";
 import { basename, dirname, join } from "node:path";
@@ -87,11 +86,15 @@ export function shortened(path: string): string {
 
 /** Node's own recursive `mkdir` never returns for a path under /proc. */
 async function makeFolder(folder: string): Promise<void> {
-  const made = await mkdir(folder, { mode: 0o700 }).catch((error: NodeJS.ErrnoException) => error);
-  if (made === undefined || made.code === "EEXIST") return;
-  if (made.code !== "ENOENT" || dirname(folder) === folder || existsSync(dirname(folder))) throw made;
+  const make = (): Promise<string> =>
+    mkdir(folder, { mode: 0o700 }).then(
+      () => "",
+      (error: NodeJS.ErrnoException) =>
+        error.code === "EEXIST" || error.code === "ENOENT" ? error.code : Promise.reject(error),
+    );
+  if ((await make()) !== "ENOENT") return;
   await makeFolder(dirname(folder));
-  await mkdir(folder, { mode: 0o700 });
+  if ((await make()) === "ENOENT") throw new Error(`${folder} cannot be made`);
 }
 
 /** What lies here is loaded as code: in a shared folder such as /tmp, others must not have put it there. */

@@ -5,7 +5,8 @@ import { listening } from "./native.ts";
 import { importOptional } from "./optional.ts";
 import type { Candidate } from "./source.ts";
 
-interface Dawn {
+/** What the package `webgpu` exports. */
+export interface Dawn {
   create(options: string[]): GPU;
 }
 
@@ -23,7 +24,7 @@ const NO_NAME = "adapter=\u{1}";
 export async function listAdapters(
   within: <T>(action: () => Promise<T>) => Promise<T> = (action) => action(),
 ): Promise<Candidate[]> {
-  const dawn = await load();
+  const dawn = await loadDawn();
   const names = await within(() => adapterNames(dawn));
   // Only where there is a choice: making an instance of a real GPU's driver takes a while.
   const preferred = names.length > 1 ? (await within(() => request(dawn, []))).adapter.info.device : undefined;
@@ -48,7 +49,8 @@ export function namesInRefusal(message: string): string[] {
   return [...new Set(names)].filter((name) => name !== "");
 }
 
-async function load(): Promise<Dawn> {
+/** Dawn itself. @throws {DeviceError} when it is not installed or does not load: then no adapter helps */
+export async function loadDawn(): Promise<Dawn> {
   const dawn = await importOptional<Dawn>("webgpu");
   if (!dawn) throw new DeviceError("the npm package webgpu is not installed; `npm install webgpu` adds it");
   return dawn;

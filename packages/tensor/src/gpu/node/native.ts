@@ -1,5 +1,5 @@
 /** What only native calls can do: load a library by its path, change the environment that C code reads, hear stderr. */
-import { closeSync, fstatSync, readSync } from "node:fs";
+import { fstatSync, readSync } from "node:fs";
 import { DeviceError } from "../../errors.ts";
 import { importOptional } from "./optional.ts";
 
@@ -63,6 +63,8 @@ export async function listening<T>(action: () => T): Promise<{ result: T; printe
   const libc = found.load(null);
   const duplicate = libc.func("int dup(int descriptor)");
   const replace = libc.func("int dup2(int from, int to)");
+  // Not Node's `close`: in a worker it warns of descriptors that it did not open.
+  const close = libc.func("int close(int descriptor)");
   const ear = libc.func("int memfd_create(const char *name, unsigned int flags)")("stderr", 1) as number;
   const stderr = ear < 0 ? -1 : (duplicate(2) as number);
   if (stderr < 0) return { result: action(), printed: "" };
@@ -74,7 +76,7 @@ export async function listening<T>(action: () => T): Promise<{ result: T; printe
     return { result, printed: text.toString("utf8") };
   } finally {
     replace(stderr, 2);
-    closeSync(stderr);
-    closeSync(ear);
+    close(stderr);
+    close(ear);
   }
 }

@@ -1,6 +1,7 @@
 /** WebGPU in Node: Dawn, and an adapter for it on every machine. */
 import type { AdapterRequest, FoundAdapter, Platform } from "../adapter.ts";
 import { Cache } from "./cache.ts";
+import { loadDawn } from "./dawn.ts";
 import { embeddedSource } from "./embedded.ts";
 import { readEnvironment } from "./environment.ts";
 import { fetchedSource } from "./lavapipe.ts";
@@ -26,6 +27,7 @@ let last: Promise<unknown> = Promise.resolve();
 
 async function requestAdapter({ adapter, download, notice }: AdapterRequest): Promise<FoundAdapter> {
   const environment = readEnvironment();
+  await loadDawn();
   const cache = new Cache(environment.cache);
   const refusal = environment.download ? "downloads are switched off" : "ROT_NO_DOWNLOAD is 1";
   const choice = await chooseAdapter(adapter, {

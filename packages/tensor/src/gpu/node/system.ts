@@ -27,12 +27,9 @@ async function lookOnLinux(cache: Cache, { files, folders, hidden }: DriverPlace
   const announced = files ? files.filter((file) => existsSync(file)) : await driverManifests(folders);
   const unannounced = files ? [] : await driverManifests(hidden);
   const loader = await hasLoader();
-  if (announced.length > 0 && loader) {
-    const candidates = await listAdapters();
-    if (candidates.some(({ kind }) => kind === "hardware") || unannounced.length === 0) return candidates;
-  }
   const manifests = [...announced, ...unannounced];
   if (manifests.length === 0) return [];
+  if (loader && unannounced.length === 0) return listAdapters();
   if (!loader) {
     await ensureLoader(await embeddedLoader(cache)).catch((error: unknown) => {
       throw new DeviceError("there are Vulkan drivers, but no libvulkan.so.1 to load them", { cause: error });

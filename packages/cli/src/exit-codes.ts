@@ -1,0 +1,36 @@
+/** What the process tells its caller. */
+import { DeviceError, OutOfMemoryError, ShapeError, UsageError, WeightError } from "@rot/tensor";
+import { CommanderError } from "commander";
+
+/** The exit codes of every command. */
+export const exitCodes = {
+  done: 0,
+  internal: 1,
+  usage: 2,
+  badInput: 3,
+  noDevice: 4,
+  outOfMemory: 5,
+  retryable: 75,
+} as const;
+
+/** A problem that has an exit code of its own. */
+export class ExitError extends Error {
+  override readonly name = "ExitError";
+  readonly code: number;
+
+  constructor(message: string, code: number) {
+    super(message);
+    this.code = code;
+  }
+}
+
+/** The code for whatever a command threw. */
+export function exitCodeOf(error: unknown): number {
+  if (error instanceof ExitError) return error.code;
+  if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
+  if (error instanceof UsageError) return exitCodes.usage;
+  if (error instanceof WeightError || error instanceof ShapeError) return exitCodes.badInput;
+  if (error instanceof OutOfMemoryError) return exitCodes.outOfMemory;
+  if (error instanceof DeviceError) return error.retryable ? exitCodes.retryable : exitCodes.noDevice;
+  return exitCodes.internal;
+}

@@ -1,0 +1,24 @@
+/** The command line: every command, its flags and its help. */
+import { Command } from "commander";
+import { doctor } from "./commands/doctor.ts";
+import { train } from "./commands/train.ts";
+import { version } from "./version.ts";
+
+/** Where a command writes: results to `out`, everything else to `err`. */
+export interface Output {
+  out(text: string): void;
+  err(text: string): void;
+}
+
+/** The whole program, for `main` and for tests. It throws instead of exiting. */
+export function program(output: Output): Command {
+  const root = new Command("rot-cli")
+    .description("Render-of-Thought: latent visual reasoning, trained and run on any GPU that speaks WebGPU.")
+    .version(version)
+    .showHelpAfterError("(run rot-cli --help for the commands)")
+    .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) })
+    .exitOverride()
+    .addHelpText("after", "\nExamples:\n  rot-cli doctor\n  rot-cli doctor --json --adapter software\n");
+  for (const command of [doctor(output), train()]) root.addCommand(command.copyInheritedSettings(root));
+  return root;
+}
