@@ -17,7 +17,7 @@ try {
   process.exitCode = exitCodeOf(error);
   // Commander has printed its own.
   if (!(error instanceof CommanderError)) {
-    const known = process.exitCode !== exitCodes.internal;
+    const known = process.exitCode !== exitCodes.internal; // what nobody foresaw shows where it came from
     process.stderr.write(
       `rot-cli: ${error instanceof Error ? (known ? error.message : error.stack) : String(error)}\n`,
     );

@@ -19,6 +19,6 @@ export function program(output: Output): Command {
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) })
     .exitOverride()
     .addHelpText("after", "\nExamples:\n  rot-cli doctor\n  rot-cli doctor --json --adapter software\n");
-  for (const command of [doctor(output), train()]) root.addCommand(command.copyInheritedSettings(root));
+  for (const command of [doctor(output), train(output)]) root.addCommand(command.copyInheritedSettings(root));
   return root;
 }

@@ -76,12 +76,11 @@ function writer(values: readonly number[], dtype: DType): (value: number) => str
   const [least, most] = [Math.min(...magnitudes), Math.max(...magnitudes)];
   const odd = (value: number): string => (Number.isNaN(value) ? "nan" : value > 0 ? "inf" : "-inf");
   if (magnitudes.length > 0 && (most >= 1e8 || least < 1e-4 || most / least > 1000)) {
-    const places = Math.max(...finite.map((x) => (scientific(x)[0].split(".")[1] ?? "").length));
+    const places = Math.max(...finite.map(mantissaDigits));
     const write = (x: number): string => {
-      const [mantissa, exponent] = scientific(x);
-      const [whole, fraction = ""] = mantissa.split(".") as [string, string?];
+      const [mantissa, exponent] = x.toExponential(places).split("e") as [string, string];
       const sign = exponent.startsWith("-") ? "-" : "+";
-      return `${whole}.${fraction.padEnd(places, "0")}e${sign}${exponent.slice(1).padStart(2, "0")}`;
+      return `${places === 0 ? `${mantissa}.` : mantissa}e${sign}${exponent.slice(1).padStart(2, "0")}`;
     };
     return padded(values, (value) => (Number.isFinite(value) ? write(value) : odd(value)));
   }
@@ -90,9 +89,7 @@ function writer(values: readonly number[], dtype: DType): (value: number) => str
     const [whole, fraction = ""] = shortest(x).split(".") as [string, string?];
     return `${whole}.${fraction.replace(/0+$/, "").padEnd(places, " ")}`;
   };
-  return padded(values, (value) =>
-    Number.isFinite(value) ? write(value) : odd(value).padEnd(places ? 3 + places - 1 : 3),
-  );
+  return padded(values, (value) => (Number.isFinite(value) ? write(value) : odd(value)));
 }
 
 /** At most eight digits after the point, as NumPy's default precision has it, of the number that f32 stands for. */
@@ -107,16 +104,11 @@ function shortest(x: number): string {
   return x.toFixed(8);
 }
 
-/** Mantissa and exponent with the fewest digits, at most eight after the point, that f32 tells apart. */
-function scientific(x: number): [mantissa: string, exponent: string] {
-  let parts = x.toExponential(8).split("e") as [string, string];
-  for (let digits = 0; digits < 8; digits++) {
-    const text = x.toExponential(digits);
-    if (Math.fround(Number(text)) !== Math.fround(x)) continue;
-    parts = text.split("e") as [string, string];
-    break;
-  }
-  return parts;
+/** Digits after the point that a mantissa needs so that f32 tells the number apart, at most eight. */
+function mantissaDigits(x: number): number {
+  let digits = 0;
+  while (digits < 8 && Math.fround(Number(x.toExponential(digits))) !== Math.fround(x)) digits++;
+  return digits;
 }
 
 function digitsAfterPoint(text: string): number {

@@ -1,7 +1,7 @@
 /** An op: what is computed, how it is computed fast, and how cotangents flow back through it. */
 import type { Kernel } from "./kernel.ts";
 import { scope } from "./scope.ts";
-import { record, untaped } from "./tape.ts";
+import { isTaping, record, untaped } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** What {@link defineOp} takes. `I` is the tuple of its tensors, `P` its parameters. */
@@ -15,15 +15,31 @@ export interface OpSpec<I extends readonly Tensor[], P> {
   reference?(inputs: I, params: P): Tensor;
   /** Runs untaped. */
   forward(inputs: I, params: P): Tensor;
-  /** What `vjp` reads; by default every input and the output. The rest is not held and may not be read. */
-  readonly saves?: { readonly inputs?: readonly boolean[]; readonly output?: boolean };
+  /**
+   * What `vjp` reads, perhaps by which inputs want a cotangent; by default every input and the output. The rest is not
+   * held and may not be read.
+   */
+  readonly saves?: Saves | ((needs: readonly boolean[]) => Saves);
   /**
    * The cotangent of each input, null where none flows. Runs untaped.
    *
-   * @param y   the output
-   * @param dy  its cotangent, of the same shape
+   * @param y      the output
+   * @param dy     its cotangent, of the same shape
+   * @param needs  which inputs want a cotangent; that of another may be null
    */
-  vjp(inputs: I, params: P, y: Tensor, dy: Tensor): { readonly [N in keyof I]: Tensor | null };
+  vjp(
+    inputs: I,
+    params: P,
+    y: Tensor,
+    dy: Tensor,
+    needs: readonly boolean[],
+  ): { readonly [N in keyof I]: Tensor | null };
+}
+
+/** Which tensors a gradient reads. */
+export interface Saves {
+  readonly inputs?: readonly boolean[];
+  readonly output?: boolean;
 }
 
 /** A function of tensors that the tape knows. */
@@ -40,8 +56,10 @@ export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpe
     spec.check?.(inputs, params);
     if (spec.reference && inputs[0]?.device.kernels === "reference") return spec.reference(inputs, params);
     const y = scope(() => untaped(() => own(spec.forward(inputs, params), inputs)));
-    if (inputs.some((input) => input.requiresGrad)) {
-      const { inputs: reads, output = true } = spec.saves ?? {};
+    if (isTaping() && inputs.some((input) => input.requiresGrad)) {
+      const needs = inputs.map((input) => input.requiresGrad);
+      const { inputs: reads, output = true } =
+        (typeof spec.saves === "function" ? spec.saves(needs) : spec.saves) ?? {};
       const save = inputs.map((input, i) => (reads?.[i] === false ? input.ghost(spec.name) : input));
       save.push(output ? y : y.ghost(spec.name));
       record({
@@ -50,7 +68,7 @@ export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpe
         outputs: [y],
         save,
         backward: (saved, [dy]) =>
-          spec.vjp(saved.slice(0, -1) as unknown as I, params, saved.at(-1) as Tensor, dy as Tensor),
+          spec.vjp(saved.slice(0, -1) as unknown as I, params, saved.at(-1) as Tensor, dy as Tensor, needs),
       });
     }
     return y;

@@ -32,7 +32,7 @@ declare module "vitest" {
 expect.extend({
   async toBeClose(got: Tensor, want: Expected, tolerance: Tolerance = {}) {
     const shape = "shape" in want ? want.shape : got.shape;
-    const values = "read" in want ? await want.read() : "values" in want ? want.values : want;
+    const values = "read" in want ? await want.read() : "shape" in want ? want.values : want;
     const problem = sameShape(got.shape, shape)
       ? difference(await got.read(), values, got.shape, tolerance)
       : `its shape is ${print(got.shape)}, expected ${print(shape)}`;
@@ -149,7 +149,7 @@ function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
  */
 export function checkOp<I extends readonly Tensor[], P>({ op, cases }: Cases<I, P>): void {
   const { spec } = op;
-  const { reference } = spec;
+  const reference = spec.reference?.bind(spec);
   if (!reference) throw new Error(`checkOp: ${spec.name} has no reference to be checked against`);
   const settings = (spec.kernels ?? []).flatMap((kernel) => kernel.settings().map((setting) => ({ kernel, setting })));
 

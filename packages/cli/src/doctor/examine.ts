@@ -1,7 +1,7 @@
 /** What `rot-cli doctor` finds out. Nothing in a report is secret: no paths but the cache, no names, no addresses. */
 import { readFileSync, statfsSync } from "node:fs";
 import { arch, availableParallelism, cpus, freemem, platform, totalmem, type } from "node:os";
-import { type Device, openDevice } from "@rot/tensor";
+import { type Device, openDevice, UsageError } from "@rot/tensor";
 import { version } from "../version.ts";
 import { selfTest, type SelfTest } from "./self-test.ts";
 
@@ -39,7 +39,11 @@ export interface Adapter {
   readonly limits: Readonly<Record<string, number>>;
 }
 
-/** Examines the machine. A device that cannot be opened is part of the report, not an error. */
+/**
+ * Examines the machine. A device that cannot be opened is part of the report, not an error.
+ *
+ * @throws {UsageError} when a setting is not one
+ */
 export async function examine(adapter: string | undefined): Promise<Report> {
   const advice: string[] = [];
   let device: Device | undefined;
@@ -62,6 +66,7 @@ export async function examine(adapter: string | undefined): Promise<Report> {
       );
     }
   } catch (error) {
+    if (error instanceof UsageError) throw error;
     advice.push(error instanceof Error ? error.message : String(error));
   }
   const report: Report = {

@@ -13,13 +13,11 @@ export interface KernelTime {
 const CAPACITY = 2048;
 
 export class Timing {
-  readonly #gpu: GPUDevice;
   readonly #queries: GPUQuerySet;
   readonly #resolved: GPUBuffer;
   #open: { kernel: string; bytes: number }[] = [];
 
   constructor(gpu: GPUDevice) {
-    this.#gpu = gpu;
     this.#queries = gpu.createQuerySet({ type: "timestamp", count: 2 * CAPACITY });
     this.#resolved = gpu.createBuffer({
       label: "timing",

@@ -103,16 +103,13 @@ function pair(name: string, row: Row, constant: "a" | "b" | null) {
   const names = (["a", "b"] as const).filter((operand) => operand !== constant);
   const constants = constant ? [constant] : [];
   const forward = pointwise({ name, inputs: names, constants, expression: row.y, helpers });
-  const back = ([row.da, row.db] as const).map((expression, i) => {
-    const operand = (["a", "b"] as const)[i] as "a" | "b";
+  const back = ([row.da, row.db] as const).map((expression) => {
     const inputs = (["a", "b", "y", "dy"] as const).filter(
       (v) => v !== constant && new RegExp(`\\b${v}\\b`).test(expression),
     );
     const run = pointwise({ name: `${name}.vjp`, inputs, constants, expression, helpers, compute: "f32" });
-    return { operand, inputs, run: expression === "dy" ? null : run };
+    return { inputs, run: expression === "dy" ? null : run };
   });
-  const used = back.filter(({ operand }) => operand !== constant);
-  const reads = (value: "a" | "b" | "y"): boolean => used.some(({ inputs }) => inputs.includes(value));
   const run = ([a, b]: readonly [Tensor, Tensor], p: number): Tensor => forward({ a, b }, a.dtype, p);
   const flow = (i: 0 | 1, [a, b]: readonly [Tensor, Tensor], y: Tensor, dy: Tensor, p: number): Tensor => {
     const { run } = back[i] as (typeof back)[0];
@@ -120,10 +117,11 @@ function pair(name: string, row: Row, constant: "a" | "b" | null) {
   };
   if (constant) {
     const at = constant === "a" ? 1 : 0;
+    const { inputs } = back[at] as (typeof back)[0];
     const op = defineOp<[x: Tensor], number>({
       name,
       forward: ([x], p) => run([x, x], p),
-      saves: { inputs: [reads(constant === "a" ? "b" : "a")], output: reads("y") },
+      saves: { inputs: [inputs.includes(constant === "a" ? "b" : "a")], output: inputs.includes("y") },
       vjp: ([x], p, y, dy) => [flow(at, [x, x], y, dy, p)],
     });
     return (x: Tensor, _: Tensor, p: number): Tensor => op(x, p);
@@ -131,8 +129,14 @@ function pair(name: string, row: Row, constant: "a" | "b" | null) {
   const op = defineOp<[a: Tensor, b: Tensor], number>({
     name,
     forward: run,
-    saves: { inputs: [reads("a"), reads("b")], output: reads("y") },
-    vjp: (inputs, p, y, dy) => [flow(0, inputs, y, dy, p), flow(1, inputs, y, dy, p)],
+    saves: (needs) => {
+      const reads = (value: "a" | "b" | "y"): boolean => back.some(({ inputs }, i) => needs[i] && inputs.includes(value));
+      return { inputs: [reads("a"), reads("b")], output: reads("y") };
+    },
+    vjp: (inputs, p, y, dy, needs) => [
+      needs[0] ? flow(0, inputs, y, dy, p) : null,
+      needs[1] ? flow(1, inputs, y, dy, p) : null,
+    ],
   });
   return op;
 }

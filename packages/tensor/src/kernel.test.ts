@@ -1,0 +1,147 @@
+import { afterAll } from "vitest";
+import { defineKernel } from "./kernel.ts";
+import { openDevice } from "./gpu/device.ts";
+import { tensor } from "./ops/create.ts";
+import { add } from "./ops/binary.ts";
+import { expect, test } from "./testing.ts";
+import { main, wgsl } from "./wgsl.ts";
+
+const double = defineKernel({
+  name: "test.double",
+  inputs: ["x"],
+  outputs: ["y"],
+  uniforms: { n: "u32", factor: "f32" },
+  knobs: { lanes: [64, 128], by: ["add", "multiply"] },
+  source: (bindings, { lanes, by }) => wgsl`
+    ${bindings}
+    ${main(lanes)}
+      let i = group * ${lanes}u + lane;
+      if (i >= u.n) { return; }
+    #if ${by === "add"}
+      store_y(i, load_x(i) + load_x(i) * (u.factor - 1.0));
+    #else
+      store_y(i, load_x(i) * u.factor);
+    #endif
+    }`,
+  grid: ({ n }, { lanes }) => Math.ceil(n / lanes),
+});
+
+test("a kernel gives the same at each of its settings, and is named in the memory it holds", async ({
+  device,
+  random,
+}) => {
+  const x = random.normal([7, 13]);
+  const want = (await x.read()).map((v) => 2 * v);
+  expect(double.settings()).toHaveLength(4);
+  for (const setting of double.settings()) {
+    const { y } = double.with(setting, () => double({ x }, { y: x }, { n: 91, factor: 2 }));
+    await expect(y).toBeClose({ shape: [7, 13], values: want }, { relative: 1e-6 });
+    y.dispose();
+  }
+  const { y } = double({ x }, { y: x }, { n: 91, factor: 2 });
+  expect(device.memory().labels.get("test.double")).toBe(4 * 91);
+  y.dispose();
+  expect(device.memory().labels.get("test.double")).toBeUndefined();
+});
+
+test("a knob can be set for one call", async ({ device }) => {
+  const x = tensor(device, [1, 2]);
+  const { y } = double({ x }, { y: x }, { n: 2, factor: 3 }, { knobs: { by: "multiply" } });
+  await expect(y).toBeClose([3, 6]);
+});
+
+test("a 16-bit output is computed in f32 and packed, the odd element too", async ({ device }) => {
+  const x = tensor(device, [1, 2.5, -3], { dtype: "bf16" });
+  for (const dtype of ["bf16", "f16"] as const) {
+    const { y } = double({ x }, { y: { shape: [3], dtype } }, { n: 3, factor: 2 });
+    expect(y.dtype).toBe(dtype);
+    await expect(y).toBeClose([2, 5, -6]);
+  }
+});
+
+test("a kernel that writes in place changes its tensor for every handle on it", async ({ device }) => {
+  const increment = defineKernel({
+    name: "test.increment",
+    inputs: [],
+    outputs: [],
+    updates: ["x"],
+    uniforms: { n: "u32" },
+    knobs: {},
+    source: (bindings) => wgsl`${bindings} ${main(64)} if (lane < u.n) { store_x(lane, load_x(lane) + 1.0); } }`,
+    grid: () => 1,
+  });
+  const x = tensor(device, [1, 2, 3]);
+  const other = x.alias([3, 1]);
+  increment({ x }, {}, { n: 3 });
+  await expect(other).toBeClose({ shape: [3, 1], values: [2, 3, 4] });
+});
+
+test("more than 65,535 workgroups are folded into rows, and none runs past the end", async ({ device }) => {
+  const count = 70_001;
+  const mark = defineKernel({
+    name: "test.mark",
+    inputs: [],
+    outputs: ["y"],
+    uniforms: { groups: "u32" },
+    knobs: {},
+    source: (bindings) => wgsl`${bindings} ${main(1)} if (group < u.groups) { store_y(group, group + lane); } }`,
+    grid: ({ groups }) => groups,
+  });
+  const { y } = mark({}, { y: { shape: [count], dtype: "u32" } }, { groups: count }, { device });
+  const values = await y.read();
+  expect(values.every((v, i) => v === i)).toBe(true);
+});
+
+test("an upload into memory that recorded work still reads waits its turn", async ({ device }) => {
+  const first = tensor(device, [1, 2, 3, 4]);
+  const sum = add(first, 10);
+  first.dispose();
+  const second = tensor(device, [7, 7, 7, 7]); // takes over the memory of `first`
+  await expect(sum).toBeClose([11, 12, 13, 14]);
+  await expect(second).toBeClose([7, 7, 7, 7]);
+});
+
+test("each dispatch can be timed by name", async ({ device, random }) => {
+  const x = random.normal([1000]);
+  device.startTiming();
+  double({ x }, { y: x }, { n: 1000, factor: 2 });
+  add(x, 1);
+  const times = await device.takeTimes();
+  device.stopTiming();
+  expect(times.map(({ kernel }) => kernel)).toEqual(["test.double", "add"]);
+  for (const { milliseconds, bytes } of times) {
+    expect(milliseconds).toBeGreaterThanOrEqual(0);
+    expect(bytes).toBe(8000);
+  }
+});
+
+const lines: string[] = [];
+const opened: { destroy(): void }[] = [];
+afterAll(() => {
+  for (const device of opened) device.destroy();
+});
+
+test("the debug ladder prints the device, then each kernel's time and rate, then the WGSL", async () => {
+  const notice = (line: string): void => void lines.push(line);
+  const loud = await openDevice({ debug: 4, notice });
+  opened.push(loud);
+  const x = tensor(loud, [1, 2, 3]);
+  await double({ x }, { y: x }, { n: 3, factor: 2 }).y.read();
+  expect(lines.some((line) => line.startsWith("device: ") && line.includes(loud.kind))).toBe(true);
+  expect(lines.some((line) => line.includes("test.double (x [3] f32)") && line.includes("fn main("))).toBe(true);
+  expect(lines.some((line) => /^test\.double +\d+\.\d+ ms +\d+\.\d+ GB\/s$/.test(line))).toBe(true);
+});
+
+test("reference kernels and lower limits are settings of a device, not of the process", async ({ device }) => {
+  const small = await openDevice({
+    kernels: "reference",
+    limits: { maxBufferSize: 4096 },
+    notice: () => {},
+  });
+  opened.push(small);
+  expect(small.kernels).toBe("reference");
+  expect(() => tensor(small, new Float32Array(1025))).toThrow(
+    /tensor asks for 4100 bytes; the largest buffer of this adapter has 4096/,
+  );
+  expect(device.limits.maxBufferSize).toBeGreaterThan(4096);
+});

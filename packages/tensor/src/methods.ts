@@ -1,0 +1,84 @@
+/** Gives `Tensor` its methods. The only file that knows both the class and the ops. */
+import type { DType } from "./dtype.ts";
+import { backward, type BackwardOptions } from "./grad.ts";
+import { binary, type BinaryName, type Operand } from "./ops/binary.ts";
+import { cast } from "./ops/cast.ts";
+import { compare, type CompareName } from "./ops/compare.ts";
+import { expand, sumTo } from "./ops/expand.ts";
+import { matmul, type MatmulOptions } from "./ops/matmul.ts";
+import { type AxesOption, max, mean, min, norm, type ReduceOptions, sum } from "./ops/reduce.ts";
+import { reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
+import { unary, type UnaryName } from "./ops/unary.ts";
+import type { Shape } from "./shape.ts";
+import { requireGrad } from "./tape.ts";
+import { Tensor } from "./tensor.ts";
+
+type Unaries = { readonly [N in UnaryName]: () => Tensor };
+type Binaries = { readonly [N in BinaryName]: (other: Operand) => Tensor };
+type Comparisons = { readonly [N in CompareName]: (other: Operand) => Tensor<"bool"> };
+
+declare module "./tensor.ts" {
+  // oxlint-disable-next-line no-unused-vars -- a merged interface repeats the class's parameters
+  interface Tensor<D extends DType> extends Unaries, Binaries, Comparisons {
+    /** @see {@link cast} */
+    to(dtype: DType): Tensor;
+    /** @see {@link sum} */
+    sum(axes?: AxesOption, options?: ReduceOptions): Tensor;
+    /** @see {@link mean} */
+    mean(axes?: AxesOption, options?: ReduceOptions): Tensor;
+    /** @see {@link max} */
+    max(axes?: AxesOption, options?: ReduceOptions): Tensor;
+    /** @see {@link min} */
+    min(axes?: AxesOption, options?: ReduceOptions): Tensor;
+    /** @see {@link norm} */
+    norm(axes?: AxesOption, options?: ReduceOptions): Tensor;
+    /** @see {@link reshape} */
+    reshape(...shape: number[]): Tensor;
+    /** @see {@link squeeze} */
+    squeeze(...axes: number[]): Tensor;
+    /** @see {@link unsqueeze} */
+    unsqueeze(axis: number): Tensor;
+    /** @see {@link expand} */
+    expand(...shape: number[]): Tensor;
+    /** @see {@link sumTo} */
+    sumTo(shape: Shape): Tensor;
+    /** @see {@link matmul} */
+    matmul(other: Tensor, options?: MatmulOptions): Tensor;
+    /** The same memory, off the tape. */
+    detach(): Tensor<D>;
+    /** @see {@link requireGrad} */
+    requireGrad(): this;
+    /** @see {@link backward} */
+    backward(options?: BackwardOptions): void;
+  }
+}
+
+/** Functions whose first argument becomes `this`. */
+const functions = {
+  ...unary,
+  ...binary,
+  ...compare,
+  to: cast,
+  sum,
+  mean,
+  max,
+  min,
+  norm,
+  squeeze,
+  unsqueeze,
+  sumTo,
+  matmul,
+  requireGrad,
+  backward,
+  reshape: (x: Tensor, ...shape: number[]) => reshape(x, shape),
+  expand: (x: Tensor, ...shape: number[]) => expand(x, shape),
+  detach: (x: Tensor) => x.alias(),
+};
+
+for (const [name, run] of Object.entries(functions) as [string, (x: Tensor, ...rest: unknown[]) => unknown][]) {
+  Object.defineProperty(Tensor.prototype, name, {
+    value(this: Tensor, ...rest: unknown[]) {
+      return run(this, ...rest);
+    },
+  });
+}
