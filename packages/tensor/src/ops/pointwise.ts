@@ -16,13 +16,16 @@ export interface PointwiseSpec<I extends string> {
   readonly inputs: readonly I[];
   /**
    * The value of `y`, in WGSL over the names of the inputs and constants, for scalars and vectors alike. `T` is the
-   * computed type, so a number that must match a vector is written `T(0.0)`; `is_nan(x)` tells NaN where `x != x` may not.
+   * computed type, so a number that must match a vector is written `T(0.0)`; `is_nan(x)` tells NaN where `x != x` may not,
+   * and `infinity()` and `not_a_number()` are what WGSL cannot write.
    */
   readonly expression: string;
   /** Numbers given at each call, at most two. They are f32 on the way, so integers are exact up to 2²⁴. */
   readonly constants?: readonly string[];
   /** WGSL functions the expression calls. */
   readonly helpers?: string;
+  /** True when the expression holds for scalars only. */
+  readonly scalar?: boolean;
   /** What is computed in: the inputs are converted to it. By default the type of each input stands. */
   readonly compute?: "f32" | "i32" | "u32";
 }
@@ -52,7 +55,7 @@ export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Point
     const same = list.every((t) => sameShape(t.shape, shape));
     const types = list.map((t) => scalarType(t.dtype));
     // Four at a time wherever every load and the store are whole vectors.
-    const wide = same && n % 4 === 0 && n > 0 && dtype !== "f16" && dtype !== "bf16";
+    const wide = same && !spec.scalar && n % 4 === 0 && n > 0 && dtype !== "f16" && dtype !== "bf16";
     const plan = same ? null : layout(shape, list, spec.name);
     const rank = plan?.lengths.length ?? 0;
 
@@ -137,6 +140,9 @@ function build(spec: PointwiseSpec<string>, types: readonly string[], out: strin
         alias T = ${vector(computed)};
         alias Y = ${vector(out)};
         alias C = ${vector("u32")};
+        alias F = ${vector("f32")};
+        fn infinity() -> F { return F(bitcast<f32>(0x7f800000u | min(u.n, 0u))); }
+        fn not_a_number() -> F { return F(bitcast<f32>(0x7fc00000u | min(u.n, 0u))); }
         fn is_nan(x: ${vector("f32")}) -> ${vector("bool")} {
           return (bitcast<${vector("u32")}>(x) & ${vector("u32")}(0x7fffffffu)) > ${vector("u32")}(0x7f800000u);
         }

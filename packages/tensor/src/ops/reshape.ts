@@ -44,3 +44,16 @@ export function squeeze(x: Tensor, ...axes: number[]): Tensor {
 export function unsqueeze(x: Tensor, axis: number): Tensor {
   return reshape(x, x.shape.toSpliced(axisOf(axis, x.rank + 1, "unsqueeze"), 0, 1));
 }
+
+/**
+ * Without the borders between some neighbouring axes: from `first` to `last`, both included, they become one. By default
+ * all of them; a scalar becomes a vector of one.
+ *
+ * @throws {ShapeError} when there is no such axis, or `last` comes before `first`
+ */
+export function flatten(x: Tensor, first = 0, last = -1): Tensor {
+  if (x.rank === 0) return reshape(x, [1]);
+  const [begin, end] = [axisOf(first, x.rank, "flatten"), axisOf(last, x.rank, "flatten") + 1];
+  if (begin >= end) throw new ShapeError(`flatten: axis ${last} of ${print(x.shape)} comes before axis ${first}`);
+  return reshape(x, x.shape.toSpliced(begin, end - begin, size(x.shape.slice(begin, end))));
+}

@@ -3,8 +3,10 @@ import { bits } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
 import { print, type Shape, size } from "../shape.ts";
-import type { Tensor } from "../tensor.ts";
+import { emptyTensor, type Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
+import { cast } from "./cast.ts";
+import { full } from "./create.ts";
 
 /** Axes that may be left after neighbours have been merged. */
 const AXES = 8;
@@ -69,6 +71,21 @@ export function stridedWrite(y: Tensor, x: Tensor, walk: Walk): void {
     throw new ShapeError(`strided.write: ${y.dtype} elements share words and cannot be written alone`);
   const { uniforms, rank } = prepare(walk, "strided.write");
   write({ x, y }, {}, uniforms, { knobs: { rank } });
+}
+
+/**
+ * A tensor of `shape` with the elements of `x` where the walk leads and `value` elsewhere; off the tape. With 0 it is the
+ * adjoint of {@link stridedRead}.
+ *
+ * @param walk  visits no element twice, and has the shape of `x`
+ * @returns     [...shape], in the dtype of `x`
+ */
+export function place(x: Tensor, shape: Shape, walk: Walk, value = 0): Tensor {
+  const dtype = bits(x.dtype) === 16 ? "f32" : x.dtype;
+  const filled = x.size === size(shape);
+  const y = filled ? emptyTensor(x.device, { shape, dtype }, "place") : full(x.device, shape, value, dtype);
+  stridedWrite(y, x, walk);
+  return cast(y, x.dtype);
 }
 
 function prepare({ shape, strides, offset }: Walk, who: string): { uniforms: Record<string, number>; rank: number } {

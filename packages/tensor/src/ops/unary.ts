@@ -6,7 +6,7 @@ import { defineOp } from "../op.ts";
 import type { Tensor } from "../tensor.ts";
 import { zeros } from "./create.ts";
 import { floating, pointwise } from "./pointwise.ts";
-import { erfHelper, expm1Helper, log1pHelper, tanhHelper } from "./special.wgsl.ts";
+import { erfHelper, expHelper, expm1Helper, log1pHelper, logHelper, sinHelper, tanhHelper } from "./special.wgsl.ts";
 
 interface Row {
   readonly y: string;
@@ -24,12 +24,12 @@ const table = {
   root: { y: "sqrt(x)", dx: "select(0.5 * dy / y, T(0.0), y == T(0.0))" },
   rsqrt: { y: "1.0 / sqrt(x)", dx: "-0.5 * dy * y * y * y" },
   reciprocal: { y: "1.0 / x", dx: "-dy * y * y" },
-  exp: { y: "exp(x)", dx: "dy * y" },
+  exp: { y: "exp_(x)", dx: "dy * y", helpers: expHelper },
   expm1: { y: "expm1_(x)", dx: "dy * (y + 1.0)", helpers: expm1Helper },
-  log: { y: "log(x)", dx: "dy / x" },
+  log: { y: "log_(x)", dx: "dy / x", helpers: logHelper },
   log1p: { y: "log1p_(x)", dx: "dy / (1.0 + x)", helpers: log1pHelper },
-  sin: { y: "sin(x)", dx: "dy * cos(x)" },
-  cos: { y: "cos(x)", dx: "-dy * sin(x)" },
+  sin: { y: "sin_(x)", dx: "dy * cos_(x)", helpers: sinHelper, scalar: true },
+  cos: { y: "cos_(x)", dx: "-dy * sin_(x)", helpers: sinHelper, scalar: true },
   tanh: { y: "tanh_(x)", dx: "dy * (1.0 - y * y)", helpers: tanhHelper },
   erf: { y: "erf_(x)", dx: "dy * 1.1283791670955126 * exp(-x * x)", helpers: erfHelper },
   floor: { y: "floor(x)", dx: "0" },

@@ -8,6 +8,7 @@ import { scope } from "../scope.ts";
 import { checkShape, type Shape, size } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
+import { erf, inverseErf } from "./erf.ts";
 import { key, keyUniforms, type RandomKey, type Seed } from "./key.ts";
 import { philoxFunctions } from "./philox.wgsl.ts";
 
@@ -26,15 +27,23 @@ export const unitFunction = `
 /**
  * A kernel whose every invocation makes one Philox block into `each` elements.
  *
+ * @param form  whether the elements are floats, or words as they are stored
  * @param body  WGSL functions with `values(words: vec4u)`, which gives a vector of `each` elements
  */
-function drawing<const U extends Readonly<Record<string, Scalar>>>(name: string, each: 2 | 4, own: U, body: string) {
+function drawing<const U extends Readonly<Record<string, Scalar>>>(
+  name: string,
+  each: 2 | 4,
+  form: "scalar" | "words",
+  own: U,
+  body: string,
+) {
   const kernel = defineKernel({
     name,
     inputs: [],
     outputs: ["y"],
     uniforms: { n: "u32", blocks: "u32", ...keyUniforms, ...own } as Readonly<Record<string, Scalar>>,
     knobs: {},
+    forms: () => ({ y: form }),
     source: (bindings) => wgsl`
       ${bindings}
       ${philoxFunctions}
@@ -68,6 +77,7 @@ function drawing<const U extends Readonly<Record<string, Scalar>>>(name: string,
 const drawUniform = drawing(
   "rand",
   4,
+  "scalar",
   { low: "f32", width: "f32" },
   `fn values(words: vec4u) -> vec4f { return u.low + u.width * unit(words); }`,
 );
@@ -86,17 +96,35 @@ export function rand(
   return drawUniform(device, shape, dtype, key(seed), { low: from, width: to - from });
 }
 
+/**
+ * `turn(t) -> vec2f`: cosine and sine of 2πt for t in [0, 1). The built-in ones may be wrong in the fourth digit. What is
+ * over a whole number of quarters is exact, and its series need few terms.
+ *
+ * @see Abramowitz & Stegun 4.3.65, 4.3.66
+ */
+const turnFunction = `
+  fn turn(t: f32) -> vec2f {
+    let quarter = round(4.0 * t);
+    let a = (4.0 * t - quarter) * 1.5707963267948966;
+    let s = a * a;
+    let c = 1.0 + s * (-0.5 + s * (0.041666667 + s * (-0.0013888889 + s * 0.000024801587)));
+    let d = a * (1.0 + s * (-0.16666667 + s * (0.0083333333 + s * (-0.00019841270 + s * 0.0000027557319))));
+    let turned = select(vec2f(c, d), vec2f(-d, c), (u32(quarter) & 1u) == 1u);
+    return select(turned, -turned, (u32(quarter) & 2u) == 2u);
+  }`;
+
 // Words 0 and 1 give two numbers, words 2 and 3 two more. All 32 bits make the radius, so that tails reach 6.7; the
 // maximum holds off a logarithm that an adapter rounds above 0.
 const drawNormal = drawing(
   "randn",
   4,
+  "scalar",
   { mean: "f32", deviation: "f32" },
-  `fn values(words: vec4u) -> vec4f {
+  `${turnFunction}
+   fn values(words: vec4u) -> vec4f {
      let radius = sqrt(max(-2.0 * log(vec2f(words.xz) * 0x1p-32 + 0x1p-33), vec2f(0.0)));
-     let angle = (unit(words).yw * 2.0 - 1.0) * 3.14159265358979;
-     let pairs = vec4f(radius.x * cos(angle.x), radius.x * sin(angle.x), radius.y * cos(angle.y), radius.y * sin(angle.y));
-     return u.mean + u.deviation * pairs;
+     let turns = unit(words).yw;
+     return u.mean + u.deviation * vec4f(radius.x * turn(turns.x), radius.y * turn(turns.y));
    }`,
 );
 
@@ -115,10 +143,47 @@ export function randn(
   return drawNormal(device, shape, dtype, key(seed), { mean, deviation: std });
 }
 
+// Φ⁻¹ of a uniform number between Φ(low) and Φ(high), as √2 · erf⁻¹ of one between erf's there.
+const drawTruncated = drawing(
+  "truncatedNormal",
+  4,
+  "scalar",
+  { mean: "f32", deviation: "f32", low: "f32", high: "f32", erfLow: "f32", erfHigh: "f32" },
+  `${inverseErf}
+   fn values(words: vec4u) -> vec4f {
+     let x = u.erfLow + (u.erfHigh - u.erfLow) * unit(words);
+     return clamp(u.mean + u.deviation * 1.4142135623730951 * inverse_erf(x), vec4f(u.low), vec4f(u.high));
+   }`,
+);
+
+/**
+ * Normal numbers that lie in [from, to]. `from` and `to` are values, not deviations. Where both are more than five
+ * deviations off on one side of the mean, f32 has no numbers left there and the end nearer to the mean comes out.
+ *
+ * @returns a float tensor of `shape`
+ */
+export function truncatedNormal(
+  device: Device,
+  shape: Shape,
+  options: DrawOptions & {
+    readonly mean?: number;
+    readonly std?: number;
+    readonly from?: number;
+    readonly to?: number;
+  },
+): Tensor {
+  const { seed, dtype = "f32", mean = 0, std = 1, from = -2, to = 2 } = options;
+  checkFloat(dtype, "truncatedNormal");
+  const cut = (x: number): number => erf((x - mean) / (std * Math.SQRT2));
+  const range = { low: from, high: to, erfLow: cut(from), erfHigh: cut(to) };
+  return drawTruncated(device, shape, dtype, key(seed), { mean, deviation: std, ...range });
+}
+
 // ⌊w · range / 2⁶⁴⌋ of a number w of two words: no value is likelier than another by more than 2⁻³² of itself.
 const drawInteger = drawing(
   "randint",
   2,
+  "words",
   { low: "u32", range: "u32" },
   `fn scaled(high: u32, low: u32) -> u32 {
      let rest = high * u.range;
@@ -155,6 +220,7 @@ export function randint(
 const drawBernoulli = drawing(
   "bernoulli",
   4,
+  "words",
   { threshold: "u32", always: "u32" },
   `fn values(words: vec4u) -> vec4u {
      return select(vec4u(0u), vec4u(1u), (words < vec4u(u.threshold)) | vec4<bool>(u.always == 1u));

@@ -12,6 +12,7 @@ import { readTar } from "./tar.ts";
 import { ensureLoader, withDrivers } from "./vulkan.ts";
 
 const PACKAGE = "@sparticuz/chromium";
+const SWIFTSHADER = "bin/swiftshader.tar.br";
 const LOADER = "libvulkan.so.1";
 const DRIVER = "vk_swiftshader_icd.json";
 const FILES = [LOADER, "libvk_swiftshader.so", DRIVER];
@@ -43,23 +44,32 @@ export async function embeddedLoader(cache: Cache): Promise<string> {
  * @throws {DeviceError} when the package is not there or not for this machine
  */
 export async function unpackEmbedded(cache: Cache, root: string | undefined = packageRoot()): Promise<string> {
+  const { path, version } = await openPackage(root);
+  return cache.entry(`swiftshader-${version}`, (folder) => unpack(join(path, SWIFTSHADER), FILES, folder));
+}
+
+/**
+ * Where the package lies, and its version.
+ *
+ * @throws {DeviceError} when it is not there or not for this machine
+ */
+export async function openPackage(root = packageRoot()): Promise<{ path: string; version: string }> {
   const machine = `${process.platform}-${process.arch}`;
   if (machine !== "linux-x64") throw new DeviceError(`SwiftShader is packed for linux-x64 only, not ${machine}`);
   if (root === undefined) throw new DeviceError(`the npm package ${PACKAGE} is not installed`);
   const { version } = JSON.parse(await readFile(join(root, "package.json"), "utf8")) as { version: string };
-  return cache.entry(`swiftshader-${version}`, async (folder) => {
-    const packed = await readFile(archive(root));
-    const files = readTar(brotliDecompressSync(packed, { maxOutputLength: MOST_BYTES }), FILES);
-    for (const [name, bytes] of files) await writeFile(join(folder, name), bytes, { mode: 0o600 });
-  });
+  return { path: root, version };
+}
+
+/** Writes the named files of one of the package's archives into `folder`; `inside` is their folder in the archive. */
+export async function unpack(archive: string, names: readonly string[], folder: string, inside?: string): Promise<void> {
+  const packed = await readFile(archive);
+  const files = readTar(brotliDecompressSync(packed, { maxOutputLength: MOST_BYTES }), names, inside);
+  for (const [name, bytes] of files) await writeFile(join(folder, name), bytes, { mode: 0o600 });
 }
 
 /** The package's `exports` hide its files and differ between versions, so the folders that Node searches are searched here. */
 function packageRoot(): string | undefined {
   const folders = createRequire(import.meta.url).resolve.paths(PACKAGE) ?? [];
-  return folders.map((folder) => join(folder, PACKAGE)).find((root) => existsSync(archive(root)));
-}
-
-function archive(root: string): string {
-  return join(root, "bin/swiftshader.tar.br");
+  return folders.map((folder) => join(folder, PACKAGE)).find((root) => existsSync(join(root, SWIFTSHADER)));
 }

@@ -59,6 +59,14 @@ describe("readTar", () => {
     expect(readTar(tar({ name: "a", bytes: one, magic: "ustar  \0", prefix: "14712345" }), ["a"]).size).toBe(1);
   });
 
+  it("takes the one folder it is told of off the names, and no other", () => {
+    const archive = tar({ name: "lib/a", bytes: one }, { name: "./lib/b", bytes: many }, { name: "c", bytes: one });
+    expect([...readTar(archive, ["a", "b", "c"], "lib").keys()]).toEqual(["a", "b", "c"]);
+    for (const name of ["lib/lib/a", "lib/../a", "lib//a", "lib/", "other/a"]) {
+      expect(() => readTar(tar({ name }), [], "lib"), name).toThrow("is not a plain file name");
+    }
+  });
+
   it.for<[string, Entry]>([
     ["a path that climbs", { name: "../a" }],
     ["an absolute path", { name: "/etc/passwd" }],

@@ -8,10 +8,11 @@ const BLOCK = 512;
  *
  * @param archive  the whole archive, uncompressed
  * @param wanted   names of the files to return
+ * @param folder   the name of that folder, if the archive has one; it is no part of the files' names
  * @returns        the bytes of each wanted file, as views of `archive`
  * @throws {DeviceError} when the archive is damaged, holds anything but plain files, or lacks a wanted one
  */
-export function readTar(archive: Uint8Array, wanted: readonly string[]): Map<string, Uint8Array> {
+export function readTar(archive: Uint8Array, wanted: readonly string[], folder?: string): Map<string, Uint8Array> {
   const files = new Map<string, Uint8Array>();
   const seen = new Set<string>();
   let offset = 0;
@@ -19,7 +20,7 @@ export function readTar(archive: Uint8Array, wanted: readonly string[]): Map<str
     const header = archive.subarray(offset, offset + BLOCK);
     if (header.length < BLOCK) throw damaged(`it ends at byte ${archive.length}, inside a header`);
     if (header.every((byte) => byte === 0)) break;
-    const { name, size } = readHeader(header, offset);
+    const { name, size } = readHeader(header, offset, folder);
     if (seen.has(name)) throw damaged(`"${name}" is in it twice`);
     seen.add(name);
     const start = offset + BLOCK;
@@ -33,13 +34,14 @@ export function readTar(archive: Uint8Array, wanted: readonly string[]): Map<str
   return files;
 }
 
-function readHeader(header: Uint8Array, offset: number): { name: string; size: number } {
+function readHeader(header: Uint8Array, offset: number, folder?: string): { name: string; size: number } {
   const where = `header at byte ${offset}`;
   // The checksum counts its own field as eight spaces.
   const sum = header.reduce((total, byte, index) => total + (index >= 148 && index < 156 ? 32 : byte), 0);
   if (text(header, 257, 5) !== "ustar" || octal(header, 148, 8) !== sum)
     throw damaged(`${where} is not one of a tar archive`);
-  const name = text(header, 0, 100).replace(/^\.\//, "");
+  const path = text(header, 0, 100).replace(/^\.\//, "");
+  const name = folder !== undefined && path.startsWith(`${folder}/`) ? path.slice(folder.length + 1) : path;
   const type = text(header, 156, 1);
   if (type !== "" && type !== "0") throw damaged(`"${name}" is of type "${type}", not a plain file`);
   // POSIX archives may hold a folder in a prefix field; GNU ones keep times there, told apart by the version.
