@@ -1,5 +1,6 @@
 /** Walking the tape backwards: gradients, their accumulation, and recomputation. */
 import { ShapeError, UsageError } from "./errors.ts";
+import { copy } from "./ops/assign.ts";
 import { full } from "./ops/create.ts";
 import { add } from "./ops/binary.ts";
 import { keep, scope } from "./scope.ts";
@@ -35,7 +36,7 @@ export function grad(of: Tensor, wrt: readonly Tensor[], options: BackwardOption
       if (targets.has(node))
         found.set(
           node,
-          cotangents.map((dy) => dy && dy.alias()),
+          cotangents.map((dy) => dy && ownMemory(dy)),
         );
     });
     return wanted.map(({ node, output }, i) => {
@@ -56,11 +57,14 @@ export function backward(of: Tensor, options: BackwardOptions = {}): void {
     sweep(of, options, null, (node, [dy]) => {
       if (!node.isLeaf || !dy) return;
       const before = node.grad;
-      node.grad = keep(before ? add(before, dy) : dy.alias());
+      node.grad = keep(before ? add(before, dy) : ownMemory(dy));
       before?.dispose();
     }),
   );
 }
+
+/** Both operands of a sum get the same cotangent, but no two gradients share memory: whoever clips one must not clip both. */
+const ownMemory = (dy: Tensor): Tensor => (dy.storage.isShared ? copy(dy) : dy.alias());
 
 /** Called once for every node of a sweep, with the cotangents of its outputs, before they flow on. */
 type Visit = (node: Node, cotangents: readonly (Tensor | null)[]) => void;

@@ -4,6 +4,7 @@ import { bits, byteLength, type DType } from "./dtype.ts";
 import { DeviceError, ShapeError, UsageError } from "./errors.ts";
 import type { Binding, Device } from "./gpu/device.ts";
 import type { Access, Pipeline } from "./gpu/pipelines.ts";
+import { halfFunctions } from "./half.wgsl.ts";
 import { print, size } from "./shape.ts";
 import { emptyTensor, type Tensor, type TensorSpec } from "./tensor.ts";
 import { main, wgsl } from "./wgsl.ts";
@@ -245,36 +246,8 @@ function packed(wide: Tensor, dtype: DType): Tensor {
   return y;
 }
 
-const packBf16 = packKernel(
-  "pack.bf16",
-  `fn half(x: f32) -> u32 {
-     let bits = bitcast<u32>(x);
-     if ((bits & 0x7fffffffu) > 0x7f800000u) { return (bits >> 16u) | 0x40u; }
-     return (bits + 0x7fffu + ((bits >> 16u) & 1u)) >> 16u;
-   }`,
-);
-
-// Above 65519 a half is infinite; `pack2x16float` may do anything there, so the edges are written out.
-const packF16 = packKernel(
-  "pack.f16",
-  `fn half(x: f32) -> u32 {
-     let bits = bitcast<u32>(x);
-     let sign = (bits >> 16u) & 0x8000u;
-     let magnitude = bits & 0x7fffffffu;
-     if (magnitude > 0x7f800000u) { return sign | 0x7e00u; }
-     if (magnitude >= 0x477ff000u) { return sign | 0x7c00u; }
-     if (magnitude < 0x38800000u) {
-       let shift = 126u - (magnitude >> 23u);
-       if (shift > 25u) { return sign; }
-       let fraction = (magnitude & 0x7fffffu) | 0x800000u;
-       let kept = fraction >> shift;
-       let rest = fraction & ((1u << shift) - 1u);
-       let middle = 1u << (shift - 1u);
-       return sign | (kept + select(0u, 1u, rest > middle || (rest == middle && (kept & 1u) == 1u)));
-     }
-     return sign | ((magnitude - 0x38000000u + 0xfffu + ((magnitude >> 13u) & 1u)) >> 13u);
-   }`,
-);
+const packBf16 = packKernel("pack.bf16", halfFunctions.bf16);
+const packF16 = packKernel("pack.f16", halfFunctions.f16);
 
 function packKernel(name: string, half: string) {
   return defineKernel({

@@ -1,13 +1,22 @@
 /** Gives `Tensor` its methods. The only file that knows both the class and the ops. */
 import type { DType } from "./dtype.ts";
 import { backward, type BackwardOptions } from "./grad.ts";
+import { argmax, argmin } from "./ops/argmax.ts";
+import { assign } from "./ops/assign.ts";
 import { binary, type BinaryName, type Operand } from "./ops/binary.ts";
 import { cast } from "./ops/cast.ts";
 import { compare, type CompareName } from "./ops/compare.ts";
+import { split } from "./ops/concat.ts";
+import { cumsum } from "./ops/cumsum.ts";
 import { expand, sumTo } from "./ops/expand.ts";
+import { gatherRows, type Indices } from "./ops/gather.ts";
 import { matmul, type MatmulOptions } from "./ops/matmul.ts";
+import { flip, permute, type Range, select, slice, transpose } from "./ops/movement.ts";
+import { pad, type Widths } from "./ops/pad.ts";
 import { type AxesOption, max, mean, min, norm, type ReduceOptions, sum } from "./ops/reduce.ts";
 import { reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
+import { logSoftmax, softmax } from "./ops/softmax.ts";
+import { topk, type TopK } from "./ops/topk.ts";
 import { unary, type UnaryName } from "./ops/unary.ts";
 import type { Shape } from "./shape.ts";
 import { requireGrad } from "./tape.ts";
@@ -42,6 +51,36 @@ declare module "./tensor.ts" {
     expand(...shape: number[]): Tensor;
     /** @see {@link sumTo} */
     sumTo(shape: Shape): Tensor;
+    /** @see {@link argmax} */
+    argmax(axis?: number, options?: ReduceOptions): Tensor<"i32">;
+    /** @see {@link argmin} */
+    argmin(axis?: number, options?: ReduceOptions): Tensor<"i32">;
+    /** @see {@link cumsum} */
+    cumsum(axis: number): Tensor;
+    /** @see {@link topk} */
+    topk(k: number, axis?: number): TopK;
+    /** @see {@link softmax} */
+    softmax(axis?: number): Tensor;
+    /** @see {@link logSoftmax} */
+    logSoftmax(axis?: number): Tensor;
+    /** @see {@link permute} */
+    permute(...axes: number[]): Tensor;
+    /** @see {@link transpose} */
+    transpose(axisA?: number, axisB?: number): Tensor;
+    /** @see {@link slice} */
+    slice(...ranges: Range[]): Tensor;
+    /** @see {@link select} */
+    select(axis: number, index: number): Tensor;
+    /** @see {@link flip} */
+    flip(axes?: number | readonly number[]): Tensor;
+    /** @see {@link pad} */
+    pad(widths: readonly Widths[], value?: number): Tensor;
+    /** @see {@link split} */
+    split(sizes: number | readonly number[], axis?: number): Tensor[];
+    /** @see {@link gatherRows} */
+    gatherRows(indices: Indices): Tensor;
+    /** @see {@link assign} */
+    assign(values: Tensor): this;
     /** @see {@link matmul} */
     matmul(other: Tensor, options?: MatmulOptions): Tensor;
     /** The same memory, off the tape. */
@@ -64,12 +103,27 @@ const functions = {
   max,
   min,
   norm,
+  argmax,
+  argmin,
+  cumsum,
+  topk,
+  softmax,
+  logSoftmax,
+  transpose,
+  slice,
+  select,
+  flip,
+  pad,
+  split,
+  gatherRows,
+  assign,
   squeeze,
   unsqueeze,
   sumTo,
   matmul,
   requireGrad,
   backward,
+  permute: (x: Tensor, ...axes: number[]) => permute(x, axes),
   reshape: (x: Tensor, ...shape: number[]) => reshape(x, shape),
   expand: (x: Tensor, ...shape: number[]) => expand(x, shape),
   detach: (x: Tensor) => x.alias(),

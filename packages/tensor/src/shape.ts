@@ -90,3 +90,33 @@ export function strides(shape: Shape): number[] {
   }
   return out;
 }
+
+/** Elements from one index of `to` to the next in a tensor of `shape` that broadcasts to it: 0 along what is repeated. */
+export function broadcastStrides(shape: Shape, to: Shape): number[] {
+  const lead = to.length - shape.length;
+  const own = strides(shape);
+  return to.map((_, d) => (d < lead || shape[d - lead] === 1 ? 0 : (own[d - lead] as number)));
+}
+
+/**
+ * Merges neighbouring axes that every operand walks through in one go, and drops those of length 1.
+ *
+ * @param steps  of each operand, how far it moves along each axis
+ * @returns      the lengths that are left, and each operand's steps along them
+ */
+export function mergeAxes(
+  shape: Shape,
+  steps: readonly (readonly number[])[],
+): { lengths: number[]; steps: number[][] } {
+  const lengths: number[] = [];
+  const merged: number[][] = steps.map(() => []);
+  for (const [d, length] of shape.entries()) {
+    if (length === 1) continue;
+    const last = lengths.length - 1;
+    const joins = last >= 0 && steps.every((own, i) => merged[i]?.[last] === (own[d] as number) * length);
+    if (joins) lengths[last] = (lengths[last] as number) * length;
+    else lengths.push(length);
+    for (const [i, own] of steps.entries()) (merged[i] as number[])[lengths.length - 1] = own[d] as number;
+  }
+  return { lengths, steps: merged };
+}

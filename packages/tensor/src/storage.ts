@@ -1,4 +1,5 @@
 /** The memory behind tensors: counted, versioned, and given back to the pool by the last who holds it. */
+import { OutOfMemoryError } from "./errors.ts";
 import type { Device } from "./gpu/device.ts";
 import type { DeviceBuffer } from "./gpu/pool.ts";
 
@@ -12,6 +13,19 @@ export class Storage {
   constructor(device: Device, bytes: number, label: string) {
     this.device = device;
     this.buffer = device.acquire(bytes, label);
+  }
+
+  /** Whether more than one holds it, so that a change in place would be seen elsewhere. */
+  get isShared(): boolean {
+    return this.#holders > 1;
+  }
+
+  /** What to throw when the device had no room for it. */
+  deathNotice(): OutOfMemoryError {
+    const { bytes, label } = this.buffer;
+    const { live } = this.device.memory();
+    const what = `a tensor made by ${label} cannot be used: the device had no room for its ${bytes} bytes`;
+    return new OutOfMemoryError(what, bytes, live);
   }
 
   retain(): this {

@@ -56,11 +56,20 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
     });
   }
 
-  /** @throws {UsageError} when the tensor was disposed */
+  /**
+   * @throws {UsageError} when the tensor was disposed
+   * @throws {OutOfMemoryError} when the device reported, after it was made, that there was no room for it
+   */
   get storage(): Storage {
     const { storage, gone } = this.#holding;
     if (!storage) throw new UsageError(`${this.#name()} cannot be used: ${gone}`);
+    if (storage.buffer.dead) throw storage.deathNotice();
     return storage;
+  }
+
+  /** Whether the device had no room for it, which may be known only after it was made. */
+  get isDead(): boolean {
+    return this.#holding.storage?.buffer.dead === true;
   }
 
   get device(): Device {

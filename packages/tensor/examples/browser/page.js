@@ -19,15 +19,15 @@ try {
       const start = performance.now();
       for await (const { step, loss, right, guesses } of spiral.learnSpiral(device)) {
         drawBoundary(canvas, spiral.points, spiral.grid, guesses);
-        const milliseconds = `${((performance.now() - start) / step).toFixed(1)} ms`;
-        yield { step, loss: loss.toFixed(4), right: `${(100 * right).toFixed(1)} %`, milliseconds };
+        const milliseconds = (performance.now() - start) / step;
+        yield { step, loss: loss.toFixed(4), right: `${right} %`, time: `${milliseconds.toFixed(1)} ms` };
       }
     }),
   ];
   for (const run of examples) await run();
 } catch (error) {
-  adapter.dataset["state"] = "failed";
-  adapter.textContent = `${error instanceof Error ? error.message : error}`;
+  adapter.classList.add("error");
+  adapter.textContent = message(error);
 }
 
 /**
@@ -35,14 +35,16 @@ try {
  *
  * @param {string} id
  * @param {(canvas: HTMLCanvasElement) => AsyncIterable<Record<string, string | number>>} frames
- * @returns {() => Promise<void>} runs it to its end
+ * @returns {() => Promise<void>} runs it to its end, and shows an error in its place
  */
 function example(id, frames) {
   const section = find(document, id, HTMLElement);
-  const button = find(section, "button", HTMLButtonElement);
   const canvas = find(section, "canvas", HTMLCanvasElement);
+  const button = find(section, "button", HTMLButtonElement);
+  const problem = find(section, ".error", HTMLElement);
   const run = async () => {
     button.disabled = true;
+    problem.textContent = "";
     section.dataset["state"] = "running";
     try {
       for await (const values of frames(canvas)) {
@@ -53,14 +55,13 @@ function example(id, frames) {
       section.dataset["state"] = "done";
     } catch (error) {
       section.dataset["state"] = "failed";
-      throw error;
-    } finally {
-      button.disabled = false;
+      problem.textContent = message(error);
     }
+    button.disabled = false;
   };
   button.addEventListener("click", run);
   const details = find(section, "details", HTMLDetailsElement);
-  details.addEventListener("toggle", () => void showSource(details), { once: true });
+  details.addEventListener("toggle", () => showSource(details), { once: true });
   return run;
 }
 
@@ -70,7 +71,15 @@ async function showSource(details) {
   find(details, "pre", HTMLPreElement).textContent = await response.text();
 }
 
+/** @param {unknown} error */
+function message(error) {
+  console.error(error);
+  return error instanceof Error ? error.message : String(error);
+}
+
 /**
+ * The element of the page that a selector means.
+ *
  * @template {Element} E
  * @param {ParentNode} root
  * @param {string} selector

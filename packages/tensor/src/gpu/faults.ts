@@ -1,6 +1,9 @@
 /** Errors that WebGPU reports late: gathered here, and thrown by whoever waits for the device next. */
 import { DeviceError, DeviceLostError, KernelError, OutOfMemoryError } from "../errors.ts";
 
+/** How long the news that the device is lost may come after its effects. */
+const LATE_MILLISECONDS = 1000;
+
 export class Faults {
   readonly #gpu: GPUDevice;
   readonly #checks = new Set<Promise<void>>();
@@ -79,7 +82,12 @@ export class Faults {
     } catch (error) {
       if (error instanceof DeviceError) throw error;
       await this.#checked();
-      throw this.#take() ?? new DeviceError(error instanceof Error ? error.message : String(error));
+      const first = this.#take();
+      if (first) throw first;
+      // A browser refuses what waits for the device a moment before it says that the device is lost.
+      this.refuseIfLost();
+      await this.#unlessLost(new Promise((done) => setTimeout(done, LATE_MILLISECONDS)));
+      throw new DeviceError(error instanceof Error ? error.message : String(error));
     }
   }
 

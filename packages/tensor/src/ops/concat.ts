@@ -4,7 +4,7 @@ import { ShapeError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { defineOp } from "../op.ts";
 import { scope } from "../scope.ts";
-import { axisOf, print, size, strides } from "../shape.ts";
+import { axisOf, print, strides } from "../shape.ts";
 import { record, untaped } from "../tape.ts";
 import { emptyTensor, type Tensor, type TensorSpec } from "../tensor.ts";
 import { cast } from "./cast.ts";
@@ -127,12 +127,21 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
   );
   // One node for all parts, so that their cotangents are joined once and not added up one whole tensor at a time.
   const { device, shape, dtype } = x;
+  if (parts.length === 0) return parts;
   record({
     name: "split",
     inputs: [x],
     outputs: parts,
     save: [],
-    backward: (_, dy) => [join(device, { shape, dtype }, d, lengths, lengths.map((_n, i) => dy[i] ?? null))],
+    backward: (_, dy) => [
+      join(
+        device,
+        { shape, dtype },
+        d,
+        lengths,
+        lengths.map((_n, i) => dy[i] ?? null),
+      ),
+    ],
   });
   return parts;
 }

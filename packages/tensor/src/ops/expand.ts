@@ -3,7 +3,8 @@ import { ShapeError } from "../errors.ts";
 import { defineOp } from "../op.ts";
 import { print, sameShape, type Shape, strides } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
-import { reduceAxes } from "./reduction.ts";
+import { cast } from "./cast.ts";
+import { reduceAxes, summable } from "./reduction.ts";
 import { stridedRead } from "./strided.ts";
 
 const expandOp = defineOp<[x: Tensor], Shape>({
@@ -44,15 +45,16 @@ const sumToOp = defineOp<[x: Tensor], Shape>({
 });
 
 /**
- * Sums every axis that a tensor of `shape` would be broadcast along to become as large as `x`.
+ * Sums every axis that a tensor of `shape` would be broadcast along to become as large as `x`. Bools are counted
+ * in i32.
  *
  * @throws {ShapeError} when `shape` does not broadcast to that of `x`
  */
 export function sumTo(x: Tensor, shape: Shape): Tensor {
-  if (sameShape(x.shape, shape)) return x;
+  if (sameShape(x.shape, shape)) return cast(x, summable(x.dtype));
   const extra = x.rank - shape.length;
   if (extra < 0 || shape.some((n, i) => n !== 1 && n !== x.shape[extra + i])) {
     throw new ShapeError(`sumTo: ${print(shape)} does not broadcast to ${print(x.shape)}`);
   }
-  return sumToOp(x, shape);
+  return sumToOp(cast(x, summable(x.dtype)), shape);
 }

@@ -2,6 +2,7 @@
  * Lines: a tensor seen as [outer, width, inner] has outer · inner of them, each `width` elements long and `inner` apart.
  * A kernel gives each line to 1, 8 or 64 lanes of its workgroup.
  */
+import { type Shape, size } from "../shape.ts";
 import { main } from "../wgsl.ts";
 
 /** Lanes that share one line. */
@@ -21,7 +22,34 @@ const WORKGROUP = 64;
  */
 export function lanesOf(width: number, inner: number, lines: number): LineLanes {
   if (inner > 1) return width <= 64 || lines >= 1024 ? 1 : 64;
-  return width <= 32 ? 1 : width <= 1024 ? 8 : 64;
+  return width <= 128 ? 1 : width <= 1024 ? 8 : 64;
+}
+
+/** A tensor as its lines see it. */
+export interface Lines {
+  readonly outer: number;
+  readonly width: number;
+  readonly inner: number;
+}
+
+/** The lines of a shape along one axis, counted from the front. */
+export const linesAlong = (shape: Shape, axis: number): Lines => ({
+  outer: size(shape.slice(0, axis)),
+  width: shape[axis] as number,
+  inner: size(shape.slice(axis + 1)),
+});
+
+/** Invocations that keep a large device busy; few long lines are split into chunks. */
+const BUSY = 4096;
+/** Elements that one lane should at least go over before a second round pays. */
+const LEAST_STEP = 64;
+
+/** Into how many chunks each line is best split. */
+export function chunksOf({ outer, width, inner }: Lines): number {
+  const lines = outer * inner;
+  const lanes = inner === 1 ? WORKGROUP : 1;
+  const most = Math.ceil(width / (LEAST_STEP * lanes));
+  return lines === 0 ? 1 : Math.max(1, Math.min(most, Math.ceil(BUSY / (lines * lanes))));
 }
 
 /** Workgroups for so many lines. */

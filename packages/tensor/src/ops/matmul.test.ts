@@ -1,16 +1,14 @@
 import fc from "fast-check";
 import type { DType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import type { Device } from "../gpu/device.ts";
-import { grad } from "../grad.ts";
+import { backward, grad } from "../grad.ts";
 import { broadcast, type Shape, size } from "../shape.ts";
 import { requireGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { checkGradients, expect, test } from "../testing.ts";
-import { binary } from "./binary.ts";
 import { cast } from "./cast.ts";
 import { full, tensor } from "./create.ts";
-import { matmul, type MatmulOptions } from "./matmul.ts";
+import { matmul, type MatmulOptions, multiply } from "./matmul.ts";
 import { sum } from "./reduce.ts";
 
 /** Values of a matrix batch on the host. */
@@ -57,7 +55,20 @@ function start(shape: Shape, lead: Shape, batch: number): number {
   return at;
 }
 
+/** Summed over the axes that `shape` was broadcast along. */
+function summed({ shape, values }: Plain, to: Shape): Plain {
+  const out = new Float64Array(size(to));
+  const each = size(shape.slice(-2));
+  for (let batch = 0; batch < size(shape.slice(0, -2)); batch++) {
+    const at = start(to, shape.slice(0, -2), batch);
+    for (let i = 0; i < each; i++) out[at + i] = (out[at + i] as number) + (values[batch * each + i] as number);
+  }
+  return { shape: to, values: out };
+}
+
 const plain = async (t: Tensor): Promise<Plain> => ({ shape: t.shape, values: await t.read() });
+
+const plainly = { transposeA: false, transposeB: false };
 
 const lengths = fc.constantFrom(0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 16, 31, 33, 37, 64);
 const floats = fc.constantFrom<DType>("f32", "f32", "bf16", "f16");
@@ -126,13 +137,189 @@ test("200 random products agree with double precision, and so do their gradients
   );
 });
 
-/** Summed over the axes that `shape` was broadcast along. */
-function summed({ shape, values }: Plain, to: Shape): Plain {
-  const out = new Float64Array(size(to));
-  const each = size(shape.slice(-2));
-  for (let batch = 0; batch < size(shape.slice(0, -2)); batch++) {
-    const at = start(to, shape.slice(0, -2), batch);
-    for (let i = 0; i < each; i++) out[at + i] = (out[at + i] as number) + (values[batch * each + i] as number);
+/** Every way the operands can lie, at sizes that fill more than one tile of each kind and end in the middle of one. */
+const layouts = [false, true].flatMap((transposeA) =>
+  [false, true].flatMap((transposeB) => [
+    { m: 68, k: 36, n: 132, transposeA, transposeB },
+    { m: 67, k: 37, n: 131, transposeA, transposeB },
+  ]),
+);
+const arrangements = [
+  { rows: 8, arrangement: "block" },
+  { rows: 1, arrangement: "columns" },
+  { rows: 4, arrangement: "dots" },
+  { rows: 4, arrangement: "shared" },
+  { rows: 16, arrangement: "shared" },
+] as const;
+
+test.for(arrangements)(
+  "$rows rows, lanes in $arrangement: the tile is right for every layout",
+  async (tile, { device, random, skip }) => {
+    skip(tile.arrangement === "shared" && device.subgroupSize === 0, "this adapter has no subgroups of one size");
+    for (const { m, k, n, transposeA, transposeB } of layouts) {
+      const a = random.normal([3, ...(transposeA ? [k, m] : [m, k])]);
+      const b = random.normal([3, ...(transposeB ? [n, k] : [k, n])]);
+      const y = multiply(a, b, { transposeA, transposeB }, "f32", tile);
+      await expect(y).toBeClose(
+        product(await plain(a), await plain(b), { transposeA, transposeB }),
+        tolerance("f32", k),
+      );
+    }
+  },
+);
+
+test("mixed sizes at which only some operands are read as vectors agree with double precision", async ({
+  device,
+  random,
+}) => {
+  for (const [m, k, n, transposes, dtype] of [
+    [67, 64, 65, { transposeB: true }, "f32"], // scores of an odd number of tokens
+    [65, 65, 64, {}, "f32"], // and their product with the values
+    [64, 67, 64, { transposeA: true }, "f32"], // the gradient of a weight
+    [64, 64, 64, {}, "bf16"],
+    [64, 67, 64, { transposeB: true }, "f16"],
+  ] as const) {
+    const { transposeA = false, transposeB = false }: MatmulOptions = transposes;
+    const a = random.normal(transposeA ? [k, m] : [m, k]);
+    const b = random.normal(transposeB ? [n, k] : [k, n], 1, dtype);
+    const want = product(await plain(a), await plain(b), transposes);
+    await expect(matmul(a, b, transposes)).toBeClose(want, tolerance("f32", k));
   }
-  return { shape: to, values: out };
-}
+  expect(device.isLost).toBe(false);
+});
+
+test("one b for a whole batch is one product, and so is its gradient", async ({ device, random }) => {
+  const a = requireGrad(random.normal([3, 5, 40, 24]));
+  const b = requireGrad(random.normal([24, 32]));
+  const before = device.dispatchCount;
+  const y = matmul(a, b);
+  expect(device.dispatchCount - before).toBe(1);
+  expect(y.shape).toEqual([3, 5, 40, 32]);
+  const dy = random.normal(y.shape);
+  const [da, db] = grad(y, [a, b], { cotangent: dy }) as [Tensor, Tensor];
+  expect(device.dispatchCount - before).toBe(3);
+  const [pa, pb, pdy] = [await plain(a), await plain(b), await plain(dy)];
+  const wantDb = summed(product(pa, pdy, { transposeA: true }), b.shape);
+  await expect(y).toBeClose(product(pa, pb), tolerance("f32", 24));
+  await expect(da).toBeClose(product(pdy, pb, { transposeB: true }), tolerance("f32", 32));
+  await expect(db).toBeClose(wantDb, { absolute: 1e-3 });
+});
+
+test("a frozen operand costs neither a gradient nor memory", ({ device, random }) => {
+  const x = random.normal([64, 48]);
+  const weight = random.normal([48, 32]);
+  const y = matmul(requireGrad(x.alias()), weight);
+  const before = device.dispatchCount;
+  backward(sum(y));
+  // The ones that sum sends back, and one product.
+  expect(device.dispatchCount - before).toBe(3);
+  expect(weight.grad).toBeNull();
+  expect(y.node?.saved[0]?.isDisposed).toBe(true);
+});
+
+test("vectors: a row on the left, a column on the right, a number of both", async ({ device }) => {
+  const v = tensor(device, [1, 2, 3]);
+  const w = tensor(device, [4, 5, 6]);
+  const a = tensor(device, [
+    [1, 0, 2],
+    [0, 3, 0],
+  ]);
+  await expect(matmul(v, w)).toBeClose({ shape: [], values: [32] });
+  await expect(matmul(a, v)).toBeClose({ shape: [2], values: [7, 6] });
+  await expect(matmul(tensor(device, [1, 2]), a)).toBeClose({ shape: [3], values: [1, 6, 2] });
+  await expect(matmul(v, a, { transposeB: true })).toBeClose({ shape: [2], values: [7, 6] });
+  await expect(matmul(full(device, [4, 2, 3], 1), v)).toBeClose({ shape: [4, 2], values: Array(8).fill(6) });
+  await checkGradients((p, q) => matmul(p, q), [v, w]);
+  await checkGradients((p, q) => matmul(p, q), [a, v]);
+  await checkGradients((p, q) => matmul(p, q, { transposeB: true }), [v, a]);
+});
+
+test.for([
+  [{}, [2, 3, 5], [2, 5, 4]],
+  [{ transposeA: true }, [5, 3], [3, 5, 4]],
+  [{ transposeB: true }, [2, 1, 3, 5], [3, 4, 5]],
+  [{ transposeA: true, transposeB: true }, [2, 5, 3], [1, 4, 5]],
+] as const)("its gradients are its slopes: %j of %j and %j", async ([transposes, a, b], { random }) => {
+  await checkGradients((p, q) => matmul(p, q, transposes), [random.normal(a), random.normal(b)]);
+});
+
+test("a sum of nothing is 0, and empty results have their shape", async ({ device }) => {
+  await expect(matmul(full(device, [3, 0], 1), full(device, [0, 2], 1))).toBeClose({
+    shape: [3, 2],
+    values: Array(6).fill(0),
+  });
+  for (const [a, b, shape] of [
+    [
+      [0, 3],
+      [3, 2],
+      [0, 2],
+    ],
+    [
+      [2, 3],
+      [3, 0],
+      [2, 0],
+    ],
+    [
+      [0, 2, 3],
+      [3, 4],
+      [0, 2, 4],
+    ],
+    [
+      [0, 2, 3],
+      [1, 3, 4],
+      [0, 2, 4],
+    ],
+  ] as const) {
+    expect((await matmul(full(device, a, 1), full(device, b, 1)).read()).length).toBe(0);
+    expect(matmul(full(device, a, 1), full(device, b, 1)).shape).toEqual(shape);
+  }
+});
+
+test("NaN and infinity reach their row and column and nothing else", async ({ device, random }) => {
+  for (const [m, k, n] of [
+    [5, 6, 7],
+    [68, 37, 66],
+  ] as const) {
+    const [a, b] = [random.normals(m * k), random.normals(k * n)];
+    a[2 * k + 3] = Number.NaN;
+    b[4 * n + 5] = Number.POSITIVE_INFINITY;
+    const y = await matmul(tensor(device, a, { shape: [m, k] }), tensor(device, b, { shape: [k, n] })).read();
+    for (let i = 0; i < m * n; i++) {
+      const [row, column] = [Math.floor(i / n), i % n];
+      const kind = row === 2 ? "NaN" : column === 5 ? "infinite" : "finite";
+      const got = Number.isNaN(y[i]) ? "NaN" : Number.isFinite(y[i]) ? "finite" : "infinite";
+      if (got !== kind) expect.fail(`y[${row}, ${column}] is ${y[i]}`);
+    }
+  }
+});
+
+test("more than 65,535 workgroups along m, and as many matrices in a batch", async ({ device }) => {
+  const rows = 65_536 * 16 + 3;
+  const tall = matmul(full(device, [rows, 1], 3), full(device, [1, 4], 0.5));
+  expect(await sum(tall).item()).toBe(6 * rows);
+  const many = matmul(full(device, [70_000, 2, 8], 1), full(device, [70_000, 8, 4], 0.25));
+  expect(await sum(many).item()).toBe(70_000 * 2 * 4 * 2);
+  const forced = multiply(full(device, [70_000, 2, 1], 1), full(device, [70_000, 1, 4], 1), plainly, "f32", {
+    rows: 8,
+    arrangement: "block",
+  });
+  expect(await sum(forced).item()).toBe(70_000 * 8);
+});
+
+test("the result of two bf16 operands is bf16, and of f32 with one f32", async ({ random }) => {
+  const a = random.normal([8, 8]);
+  const b = random.normal([8, 8], 1, "bf16");
+  expect(matmul(a, b).dtype).toBe("f32");
+  expect(matmul(cast(a, "bf16"), b).dtype).toBe("bf16");
+  expect(matmul(cast(a, "f16"), b).dtype).toBe("f32");
+});
+
+test("what does not fit is refused with both shapes", ({ device }) => {
+  const of = (...shape: number[]): Tensor => full(device, shape, 1);
+  expect(() => matmul(of(2, 3), of(4, 5))).toThrow(new ShapeError("matmul: a [2, 3] and b [4, 5]: K is 3 and 4"));
+  expect(() => matmul(of(2, 3), of(3, 5), { transposeB: true })).toThrow(/b \[3, 5\] \(transposed\): K is 3 and 5/);
+  expect(() => matmul(of(2, 3, 4), of(3, 4, 5))).toThrow(/\[2, 3, 4\] and \[3, 4, 5\]/);
+  expect(() => matmul(of(), of(3, 5))).toThrow(/a \[\] and b \[3, 5\]: a scalar is no matrix/);
+  expect(() => matmul(of(3), of(3, 5), { transposeA: true })).toThrow(/no axes to transpose/);
+  expect(() => matmul(cast(of(2, 3), "i32"), of(3, 5))).toThrow(/it multiplies floats, got i32 and f32/);
+});

@@ -1,13 +1,14 @@
 /** The matrix product, batched and broadcast, with either operand transposed. */
 import { type DType, isFloat, promote } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
+import type { Device } from "../gpu/device.ts";
 import { defineOp } from "../op.ts";
-import { broadcast, print, type Shape, size } from "../shape.ts";
+import { broadcast, broadcastStrides, mergeAxes, print, sameShape, type Shape, size } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { cast } from "./cast.ts";
 import { full } from "./create.ts";
 import { expand, sumTo } from "./expand.ts";
-import { coverage, matmulKernel } from "./matmul.wgsl.ts";
+import { coverage, plain, type Tile, tiles } from "./matmul.wgsl.ts";
 import { reshape } from "./reshape.ts";
 
 /** Which operands are read with their last two axes exchanged. */
@@ -25,19 +26,26 @@ const op = defineOp<[a: Tensor, b: Tensor], Transposes>({
   saves: (needs) => ({ inputs: [needs[1] as boolean, needs[0] as boolean], output: false }),
   vjp([a, b], { transposeA, transposeB }, _, dy, needs) {
     // With one b for all rows the sum over the batch is a part of the product.
-    const rows = oneMatrix(a, b, transposeA) ?? ((x: Tensor) => x);
-    const dz = rows(dy);
-    const da = (): Tensor =>
+    const view = oneMatrix(a, b, transposeA) ?? ((x: Tensor) => x);
+    const dz = view(dy);
+    const flow = (x: Tensor, multiplied: (dtype: DType) => Tensor): Tensor => {
+      if (dz !== dy || sameShape(lead(x), lead(dy))) return multiplied(x.dtype).alias(x.shape);
+      return cast(sumTo(multiplied("f32"), x.shape), x.dtype);
+    };
+    const da = (dtype: DType): Tensor =>
       transposeA
-        ? multiply(b, dz, { transposeA: transposeB, transposeB: true }, a.dtype)
-        : multiply(dz, b, { transposeA: false, transposeB: !transposeB }, a.dtype);
-    const db = (): Tensor =>
+        ? multiply(b, dz, { transposeA: transposeB, transposeB: true }, dtype)
+        : multiply(dz, b, { transposeA: false, transposeB: !transposeB }, dtype);
+    const db = (dtype: DType): Tensor =>
       transposeB
-        ? multiply(dz, rows(a), { transposeA: true, transposeB: transposeA }, b.dtype)
-        : multiply(rows(a), dz, { transposeA: !transposeA, transposeB: false }, b.dtype);
-    return [needs[0] ? back(da(), a.shape) : null, needs[1] ? back(db(), b.shape) : null];
+        ? multiply(dz, view(a), { transposeA: true, transposeB: transposeA }, dtype)
+        : multiply(view(a), dz, { transposeA: !transposeA, transposeB: false }, dtype);
+    return [needs[0] ? flow(a, da) : null, needs[1] ? flow(b, db) : null];
   },
 });
+
+/** The axes of the batch. */
+const lead = ({ shape }: Tensor): Shape => shape.slice(0, -2);
 
 /**
  * The matrix product over the last two axes: `y[…, m, n] = Σₖ a[…, m, k] · b[…, k, n]`. Leading axes broadcast. A vector
@@ -62,7 +70,7 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
   const right = b.rank === 1 ? reshape(b, [b.size, 1]) : b;
   const [k, other] = [left.shape.at(transposeA ? -2 : -1), right.shape.at(transposeB ? -1 : -2)];
   if (k !== other) refuse(`K is ${k} and ${other}`);
-  broadcast(left.shape.slice(0, -2), right.shape.slice(0, -2), `matmul of ${print(a.shape)} and ${print(b.shape)}`);
+  broadcast(lead(left), lead(right), `matmul of ${print(a.shape)} and ${print(b.shape)}`);
   const y = op(left, right, { transposeA, transposeB });
   if (a.rank > 1 && b.rank > 1) return y;
   const gone = [a.rank === 1 ? y.rank - 2 : -1, b.rank === 1 ? y.rank - 1 : -1];
@@ -77,28 +85,43 @@ const named = (name: string, { shape }: Tensor, transposed: boolean): string =>
 
 /** How to see a tensor [..., M, _] as one matrix, where all of `a` meets one and the same `b`; null where it does not. */
 function oneMatrix(a: Tensor, b: Tensor, transposeA: boolean): ((x: Tensor) => Tensor) | null {
-  if (transposeA || b.rank > a.rank || size(b.shape.slice(0, -2)) !== 1) return null;
+  if (transposeA || b.rank > a.rank || size(lead(b)) !== 1) return null;
   return (x) => x.alias([size(x.shape.slice(0, -1)), x.shape.at(-1) as number]);
 }
 
-/** A cotangent in the shape of its operand: as it is, or summed over the axes the operand was broadcast along. */
-const back = (dx: Tensor, shape: Shape): Tensor => (dx.size === size(shape) ? dx.alias(shape) : sumTo(dx, shape));
-
-/** The product, off the tape. */
-function multiply(a: Tensor, b: Tensor, { transposeA, transposeB }: Transposes, dtype: DType): Tensor {
-  const lead = broadcast(a.shape.slice(0, -2), b.shape.slice(0, -2), "matmul");
+/**
+ * The product, off the tape.
+ *
+ * @param tile  forces a tile, for tests and benchmarks
+ */
+export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DType, tile?: Tile): Tensor {
+  const { transposeA, transposeB } = transposes;
+  const batch = broadcast(lead(a), lead(b), "matmul");
   const [m, k] = matrix(a, transposeA);
   const n = matrix(b, transposeB)[1];
-  const shape = [...lead, m, n];
+  const shape = [...batch, m, n];
   if (k === 0) return full(a.device, shape, 0, dtype);
-  const rows = oneMatrix(a, b, transposeA);
-  if (rows && lead.length > 0) {
-    const flat = multiply(rows(a), b.alias(b.shape.slice(-2)), { transposeA, transposeB }, dtype);
-    return flat.alias(shape);
+  const view = oneMatrix(a, b, transposeA);
+  if (view && batch.length > 0) {
+    return multiply(view(a), b.alias(b.shape.slice(-2)), transposes, dtype, tile).alias(shape);
   }
-  const walk = batches(lead, a, b);
-  if (!walk) return multiply(whole(a, lead), whole(b, lead), { transposeA, transposeB }, dtype);
-  const kernel = matmulKernel({
+  // A vector is the same whether transposed or not, and a single column is made as a single row.
+  if (n === 1 && m > 1) {
+    const row = b.alias([...lead(b), 1, k]);
+    return multiply(row, a, { transposeA: false, transposeB: !transposeA }, dtype, tile).alias(shape);
+  }
+  if (m === 1 && transposeA) {
+    return multiply(a.alias([...lead(a), 1, k]), b, { transposeA: false, transposeB }, dtype, tile);
+  }
+  const walk = batches(batch, a, b);
+  if (!walk) return multiply(repeated(a, batch), repeated(b, batch), transposes, dtype, tile);
+  if (!tile && size(shape) * k <= SMALL) {
+    const [rowA, stepA] = transposeA ? [1, m] : [k, 1];
+    const [stepB, columnB] = transposeB ? [1, k] : [n, 1];
+    const sizes = { m, n, k, size: size(shape), rowA, stepA, stepB, columnB };
+    return plain({ a, b }, { y: { shape, dtype } }, { ...sizes, ...walk }).y;
+  }
+  const kernel = tiles({
     transposeA,
     transposeB,
     wideA: (transposeA ? m : k) % 4 === 0,
@@ -106,12 +129,24 @@ function multiply(a: Tensor, b: Tensor, { transposeA, transposeB }: Transposes, 
     wideY: n % 4 === 0,
     ragged: k % 4 !== 0,
   });
-  const setting = { rows: 8, wide: 8 } as const;
-  const [columns, height] = coverage(setting.rows, setting.wide);
+  const chosen = tile ?? choose(a.device, m, transposeB);
+  const [columns, rows] = coverage(chosen);
   const across = Math.ceil(n / columns);
-  const down = Math.ceil(m / height);
-  const groups = across * down * size(lead);
-  return kernel({ a, b }, { y: { shape, dtype } }, { m, n, k, across, down, groups, ...walk }, { knobs: setting }).y;
+  const down = Math.ceil(m / rows);
+  const groups = across * down * size(batch);
+  return kernel({ a, b }, { y: { shape, dtype } }, { m, n, k, across, down, groups, ...walk }, { knobs: chosen }).y;
+}
+
+/** Up to so many products of two numbers the plain kernel serves. */
+const SMALL = 2 ** 16;
+
+/** The tile that suits an adapter and a height; the rest of the shape matters less. */
+function choose({ kind, subgroupSize }: Device, m: number, transposeB: boolean): Tile {
+  if (kind !== "hardware" && subgroupSize >= 4 && subgroupSize <= 16) {
+    return { rows: m > 8 ? 16 : m > 4 ? 8 : m > 1 ? 4 : 1, arrangement: "shared" };
+  }
+  if (m > 4) return { rows: 8, arrangement: "block" };
+  return { rows: m > 1 ? 4 : 1, arrangement: transposeB ? "dots" : "columns" };
 }
 
 /** The lengths of the last two axes as the product sees them. */
@@ -120,42 +155,25 @@ function matrix({ shape }: Tensor, transposed: boolean): readonly [number, numbe
   return transposed ? [q, p] : [p, q];
 }
 
-/** A batch of matrices repeated to all the leading axes. */
-const whole = (x: Tensor, lead: Shape): Tensor => expand(x, [...lead, ...x.shape.slice(-2)]);
-
 /**
- * How the batch walks through both operands, in elements over [outer, inner]; null when broadcasting alternates more
- * often than that.
+ * How a batch walks through both operands, in elements over [outer, inner]; null where broadcasting alternates more often
+ * than that.
  */
-function batches(lead: Shape, a: Tensor, b: Tensor) {
-  const steps = [a, b].map((x) => {
-    const own = x.shape.slice(0, -2);
-    let step = size(x.shape.slice(-2));
-    const out = Array<number>(lead.length).fill(0);
-    for (let d = lead.length - 1, i = own.length - 1; i >= 0; d--, i--) {
-      const length = own[i] as number;
-      out[d] = length === 1 ? 0 : step;
-      step *= length;
-    }
-    return out;
-  });
-  const lengths: number[] = [];
-  const merged: number[][] = [[], []];
-  for (const [d, length] of lead.entries()) {
-    if (length === 1) continue;
-    const joins = lengths.length > 0 && steps.every((own, i) => merged[i]?.at(-1) === (own[d] as number) * length);
-    if (joins) lengths.push((lengths.pop() as number) * length);
-    else lengths.push(length);
-    for (const [i, own] of steps.entries()) {
-      if (joins) merged[i]?.pop();
-      merged[i]?.push(own[d] as number);
-    }
-  }
+function batches(batch: Shape, a: Tensor, b: Tensor) {
+  const { lengths, steps } = mergeAxes(
+    batch,
+    [a, b].map((x) => broadcastStrides(lead(x), batch).map((step) => step * size(x.shape.slice(-2)))),
+  );
   if (lengths.length > 2) return null;
-  while (lengths.length < 2) {
-    lengths.unshift(1);
-    for (const own of merged) own.unshift(0);
-  }
-  const [[aOuter, aInner], [bOuter, bInner]] = merged as [[number, number], [number, number]];
-  return { inner: lengths[1] as number, aOuter, aInner, bOuter, bInner };
+  const [ofA, ofB] = steps as [number[], number[]];
+  return {
+    inner: lengths.at(-1) ?? 1,
+    aOuter: ofA.at(-2) ?? 0,
+    aInner: ofA.at(-1) ?? 0,
+    bOuter: ofB.at(-2) ?? 0,
+    bInner: ofB.at(-1) ?? 0,
+  };
 }
+
+/** A batch of matrices repeated to all the leading axes. */
+const repeated = (x: Tensor, batch: Shape): Tensor => expand(x, [...batch, ...x.shape.slice(-2)]);

@@ -1,6 +1,7 @@
 /**
- * The matmul kernel: each invocation keeps a tile of `rows` by 4 outputs in registers and walks along k four steps at a
- * time. There is no workgroup memory and no barrier: neighbouring lanes read neighbouring columns, and caches do the rest.
+ * The kernels of the matrix product. `tiles` keep a block of outputs in the registers of each invocation and walk along
+ * k four steps at a time, without workgroup memory: neighbouring lanes read neighbouring columns, and caches do the rest.
+ * `plain` is for products so small that compiling a tile would take longer than it saves.
  */
 import { type CallableKernel, defineKernel } from "../kernel.ts";
 import { main, wgsl } from "../wgsl.ts";
@@ -11,7 +12,7 @@ export interface Layout {
   readonly transposeA: boolean;
   /** `b` lies as [n, k], otherwise as [k, n]. */
   readonly transposeB: boolean;
-  /** The last axes of `a`, `b` and `y` are multiples of 4. */
+  /** The last axis is a multiple of 4. */
   readonly wideA: boolean;
   readonly wideB: boolean;
   readonly wideY: boolean;
@@ -19,9 +20,49 @@ export interface Layout {
   readonly ragged: boolean;
 }
 
-const LANES = 64;
-const STEP = [0, 1, 2, 3] as const;
-const AXIS = ["x", "y", "z", "w"] as const;
+/** How a workgroup's lanes lie over its block of the result. Each lane owns 4 columns. */
+interface Lanes {
+  readonly lanes: number;
+  /** Lanes side by side along n. */
+  readonly across: number;
+  /** Lanes that share the steps of k of one tile, and add up in the end. */
+  readonly slices: number;
+  /** Each lane loads a part of `a` and hands it round its subgroup: on a CPU every load is a loop over the lanes. */
+  readonly shared: boolean;
+}
+
+const arrangements = {
+  /** For GPUs: 64 columns by 4 tiles of rows, whose loads of `a` meet in the cache. */
+  block: { lanes: 64, across: 16, slices: 1, shared: false },
+  /** For CPU adapters with subgroups. */
+  shared: { lanes: 16, across: 16, slices: 1, shared: true },
+  /** For few rows and `b` as [k, n]. */
+  columns: { lanes: 64, across: 16, slices: 4, shared: false },
+  /** For few rows and `b` as [n, k]: lanes read along k. */
+  dots: { lanes: 64, across: 1, slices: 64, shared: false },
+} as const satisfies Record<string, Lanes>;
+
+const knobs = {
+  /** Rows of the tile that one invocation keeps. */
+  rows: [8, 16, 4, 1],
+  arrangement: ["block", "shared", "columns", "dots"],
+} as const;
+
+export interface Tile {
+  readonly rows: (typeof knobs.rows)[number];
+  readonly arrangement: keyof typeof arrangements;
+}
+
+/** Columns and rows of the result that one workgroup makes. */
+export function coverage({ rows, arrangement }: Tile): readonly [columns: number, rows: number] {
+  const { lanes, across, slices } = arrangements[arrangement];
+  return [4 * across, (rows * lanes) / across / slices];
+}
+
+/** Batches run over [outer, inner]; each operand moves along them by so many elements. */
+const batch = { inner: "u32", aOuter: "u32", aInner: "u32", bOuter: "u32", bInner: "u32" } as const;
+
+const inputs = ["a", "b"] as const;
 
 const uniforms = {
   m: "u32",
@@ -31,124 +72,222 @@ const uniforms = {
   across: "u32",
   down: "u32",
   groups: "u32",
-  /** Batches run over [outer, inner]; how far each operand moves along them, in elements. */
-  inner: "u32",
-  aOuter: "u32",
-  aInner: "u32",
-  bOuter: "u32",
-  bInner: "u32",
+  ...batch,
 } as const;
 
-const knobs = {
-  /** Rows of the tile that one invocation keeps. */
-  rows: [8, 16, 4, 2, 1],
-  /** Invocations of a workgroup side by side along n; the rest of the 64 are along m. */
-  wide: [8, 16, 32, 64],
-} as const;
+const kernels = new Map<string, CallableKernel<"a" | "b", "y", never, typeof uniforms, typeof knobs>>();
 
-export type MatmulKernel = CallableKernel<"a" | "b", "y", never, typeof uniforms, typeof knobs>;
-
-const kernels = new Map<string, MatmulKernel>();
-
-/** The kernel for one layout. */
-export function matmulKernel(layout: Layout): MatmulKernel {
+/** The tiled kernel of one layout. */
+export function tiles(layout: Layout): CallableKernel<"a" | "b", "y", never, typeof uniforms, typeof knobs> {
   const key = Object.values(layout).join();
   let kernel = kernels.get(key);
   if (!kernel) kernels.set(key, (kernel = build(layout)));
   return kernel;
 }
 
-/** Columns that one workgroup covers, and rows. */
-export const coverage = (rows: number, wide: number): readonly [columns: number, rows: number] => [
-  4 * wide,
-  rows * (LANES / wide),
-];
+const STEPS = [0, 1, 2, 3] as const;
+const MEMBER = ["x", "y", "z", "w"] as const;
+const count = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
-function build(layout: Layout): MatmulKernel {
+function build(layout: Layout) {
   const form = (wide: boolean): "vec4" | "scalar" => (wide ? "vec4" : "scalar");
   return defineKernel({
     name: "matmul",
-    inputs: ["a", "b"],
+    inputs,
     outputs: ["y"],
     uniforms,
     knobs,
-    forms: () => ({ a: form(layout.wideA), b: form(layout.wideB), y: form(layout.wideY) }),
-    source: (bindings, { rows, wide }) => {
-      const each = Array.from({ length: rows }, (_, r) => r);
-      const a = loadsA(layout, rows);
-      const b = loadsB(layout);
+    forms: ({ rows }) => ({ a: form(wideA(layout, rows)), b: form(layout.wideB), y: form(layout.wideY) }),
+    source(bindings, { rows, arrangement }, { subgroupSize }) {
+      const { lanes, across, slices, shared } = arrangements[arrangement];
+      const a = shared ? sharedA(layout, rows, subgroupSize) : ownA(layout, rows);
+      const b = loadB(layout);
       return wgsl`
+        #if ${shared}
+          enable subgroups;
+        #endif
         ${bindings}
-        ${main(LANES)}
+        #if ${slices > 1}
+          var<workgroup> partial: array<vec4f, ${lanes * rows}>;
+        #endif
+        ${main(lanes, { subgroups: shared })}
           if (group >= u.groups) { return; }
-          let column = (group % u.across * ${wide}u + lane % ${wide}u) * 4u;
-          let row = (group / u.across % u.down * ${LANES / wide}u + lane / ${wide}u) * ${rows}u;
+          let column = (group % u.across * ${across}u + lane % ${across}u) * 4u;
+          let row = (group / u.across % u.down * ${lanes / across / slices}u + lane / ${across}u % ${lanes / across / slices}u) * ${rows}u;
           let batch = group / (u.across * u.down);
-          if (column >= u.n || row >= u.m) { return; }
-          let a0 = batch / u.inner * u.aOuter + batch % u.inner * u.aInner;
-          let b0 = batch / u.inner * u.bOuter + batch % u.inner * u.bInner;
-          ${each.map((r) => `var y${r} = vec4f();`).join(" ")}
-          for (var k = 0u; k < u.k; k += 4u) {
+          let batchA = batch / u.inner * u.aOuter + batch % u.inner * u.aInner;
+          let batchB = batch / u.inner * u.bOuter + batch % u.inner * u.bInner;
+          ${a.start}
+          ${b.start}
+          ${count(rows)
+            .map((r) => `var y_${r} = vec4f();`)
+            .join(" ")}
+          for (var k = ${slices > 1 ? `lane / ${across}u * 4u` : "0u"}; k < u.k; k += ${4 * slices}u) {
             ${layout.ragged ? "let inside = vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(u.k);" : ""}
             ${a.loads.join("\n")}
             ${b.loads.join("\n")}
-            ${each.map((r) => `y${r} += ${STEP.map((s) => `${a.at(r, s)} * ${b.at(s)}`).join(" + ")};`).join("\n")}
+            ${count(rows)
+              .map((r) => `y_${r} += ${STEPS.map((s) => `${a.at(r, s)} * b_${s}`).join(" + ")};`)
+              .join("\n")}
           }
-          let at = (batch * u.m + row) * u.n + column;
-          ${each.map((r) => store(r, layout.wideY)).join("\n")}
+          #if ${slices > 1}
+            ${count(rows)
+              .map((r) => `partial[${r * lanes}u + lane] = y_${r};`)
+              .join("\n")}
+            for (var half = ${lanes / 2}u; half >= ${across}u; half /= 2u) {
+              workgroupBarrier();
+              if (lane < half) {
+                ${count(rows)
+                  .map((r) => `partial[${r * lanes}u + lane] += partial[${r * lanes}u + lane + half];`)
+                  .join("\n")}
+              }
+            }
+            if (lane >= ${across}u) { return; }
+            ${count(rows)
+              .map((r) => `y_${r} = partial[${r * lanes}u + lane];`)
+              .join("\n")}
+          #endif
+          let y0 = (batch * u.m + row) * u.n + column;
+          ${count(rows)
+            .map((r) => store(r, layout.wideY))
+            .join("\n")}
         }`;
     },
     grid: ({ groups }) => groups,
   });
 }
 
-/** Reads a block that is contiguous along `along`, at element `at`: as one vector, or as four numbers. */
-const four = (name: string, at: string, wide: boolean): string =>
-  wide ? `load_${name}((${at}) / 4u)` : `vec4f(${STEP.map((s) => `load_${name}(${at} + ${s}u)`).join(", ")})`;
+/** Below four rows a tile need not begin at a multiple of 4. */
+const wideA = ({ transposeA, wideA }: Layout, rows: number): boolean => wideA && !(transposeA && rows < 4);
 
-/** Four steps of k of each row; `at` is the WGSL of one factor. Reads past the end are safe in WebGPU and go nowhere. */
-function loadsA({ transposeA, wideA, ragged }: Layout, rows: number) {
+/** Four elements from `at` on, which counts vectors where the form is wide and elements otherwise. */
+const four = (name: string, at: string, wide: boolean): string =>
+  wide ? `load_${name}(${at})` : `vec4f(${STEPS.map((s) => `load_${name}(${at} + ${s}u)`).join(", ")})`;
+
+const masked = (value: string, mask: string, ragged: boolean): string =>
+  ragged ? `select(vec4f(), ${value}, ${mask})` : value;
+
+/*
+ * The parts of `a` and `b` that a tile reads at four steps of k. `at(row, step)` is the WGSL of one factor. Rows and columns
+ * past the end are read all the same: WebGPU makes that safe, and what comes of them is not stored.
+ */
+
+/** Each lane loads the rows of its own tile. */
+function ownA(layout: Layout, rows: number) {
+  const { transposeA, ragged } = layout;
+  const wide = wideA(layout, rows);
+  const unit = wide ? 4 : 1;
   if (!transposeA) {
-    const loads = Array.from({ length: rows }, (_, r) => {
-      const value = four("a", `a0 + (row + ${r}u) * u.k + k`, wideA);
-      return `let a_${r} = ${ragged ? `select(vec4f(), ${value}, inside)` : value};`;
-    });
-    return { loads, at: (r: number, s: number) => `a_${r}.${AXIS[s]}` };
+    return {
+      start: `let strideA = u.k / ${unit}u; let startA = (batchA + row * u.k) / ${unit}u;`,
+      loads: count(rows).map((r) => {
+        const value = four("a", `startA + ${r}u * strideA + k / ${unit}u`, wide);
+        return `let a_${r} = ${masked(value, "inside", ragged)};`;
+      }),
+      at: (r: number, s: number) => `a_${r}.${MEMBER[s]}`,
+    };
   }
-  const blocks = Array.from({ length: Math.ceil(rows / 4) }, (_, block) => block);
-  const loads = STEP.flatMap((s) =>
-    blocks.map((block) => {
-      const at = `a0 + (k + ${s}u) * u.m + row + ${4 * block}u`;
-      const value =
-        rows < 4
-          ? `vec4f(${[0, 1, 2, 3].map((r) => (r < rows ? `load_a(${at} + ${r}u)` : "0.0")).join(", ")})`
-          : four("a", at, wideA);
-      return `let a_${s}_${block} = ${ragged ? `select(vec4f(), ${value}, inside.${AXIS[s]})` : value};`;
-    }),
-  );
-  return { loads, at: (r: number, s: number) => `a_${s}_${r >> 2}.${AXIS[r & 3]}` };
+  return {
+    start: `let strideA = u.m / ${unit}u; let startA = (batchA + row) / ${unit}u;`,
+    loads: STEPS.flatMap((s) =>
+      count(Math.ceil(rows / 4)).map((block) => {
+        const value = four("a", `startA + (k + ${s}u) * strideA + ${(4 * block) / unit}u`, wide);
+        return `let a_${s}_${block} = ${masked(value, `inside.${MEMBER[s]}`, ragged)};`;
+      }),
+    ),
+    at: (r: number, s: number) => `a_${s}_${r >> 2}.${MEMBER[r & 3]}`,
+  };
 }
 
-/** Four columns at each of four steps of k. */
-function loadsB({ transposeB, wideB, ragged }: Layout) {
+/** Each lane of a subgroup loads four elements of `a` for all; a load covers as many rows as the subgroup has lanes. */
+function sharedA(layout: Layout, rows: number, subgroup: number) {
+  const { transposeA, ragged } = layout;
+  const wide = wideA(layout, rows);
+  const unit = wide ? 4 : 1;
+  const position = (load: number): string =>
+    transposeA
+      ? `startA + (k + subgroupLane % 4u) * strideA + (${load * subgroup}u + subgroupLane / 4u * 4u) / ${unit}u`
+      : `startA + (${load * subgroup}u + subgroupLane) * strideA + k / ${unit}u`;
+  return {
+    start: transposeA
+      ? `let strideA = u.m / ${unit}u; let startA = (batchA + row) / ${unit}u;`
+      : `let strideA = u.k / ${unit}u; let startA = (batchA + row * u.k) / ${unit}u;`,
+    loads: count(Math.ceil(rows / subgroup)).map((load) => {
+      const mask = transposeA ? "k + subgroupLane % 4u < u.k" : "inside";
+      return `let a_${load} = ${masked(four("a", position(load), wide), mask, ragged)};`;
+    }),
+    at(r: number, s: number) {
+      const within = r % subgroup;
+      const [member, lane] = transposeA ? [r & 3, (within >> 2) * 4 + s] : [s, within];
+      return `subgroupBroadcast(a_${Math.floor(r / subgroup)}.${MEMBER[member]}, ${lane}u)`;
+    },
+  };
+}
+
+/** Each lane loads its four columns. */
+function loadB({ transposeB, wideB, ragged }: Layout) {
+  const unit = wideB ? 4 : 1;
   if (!transposeB) {
-    const loads = STEP.map((s) => {
-      const value = four("b", `b0 + (k + ${s}u) * u.n + column`, wideB);
-      return `let b_${s} = ${ragged ? `select(vec4f(), ${value}, inside.${AXIS[s]})` : value};`;
-    });
-    return { loads, at: (s: number) => `b_${s}` };
+    return {
+      start: `let strideB = u.n / ${unit}u; let startB = (batchB + column) / ${unit}u;`,
+      loads: STEPS.map((s) => {
+        const value = four("b", `startB + (k + ${s}u) * strideB`, wideB);
+        return `let b_${s} = ${masked(value, `inside.${MEMBER[s]}`, ragged)};`;
+      }),
+    };
   }
-  const columns = STEP.map((c) => {
-    const value = four("b", `b0 + (column + ${c}u) * u.k + k`, wideB);
-    return `let t_${c} = ${ragged ? `select(vec4f(), ${value}, inside)` : value};`;
-  });
-  const turned = STEP.map((s) => `let b_${s} = vec4f(${STEP.map((c) => `t_${c}.${AXIS[s]}`).join(", ")});`);
-  return { loads: [...columns, ...turned], at: (s: number) => `b_${s}` };
+  return {
+    start: `let strideB = u.k / ${unit}u; let startB = (batchB + column * u.k) / ${unit}u;`,
+    loads: [
+      ...STEPS.map((c) => {
+        const value = four("b", `startB + ${c}u * strideB + k / ${unit}u`, wideB);
+        return `let column_${c} = ${masked(value, "inside", ragged)};`;
+      }),
+      ...STEPS.map((s) => `let b_${s} = vec4f(${STEPS.map((c) => `column_${c}.${MEMBER[s]}`).join(", ")});`),
+    ],
+  };
 }
 
 function store(r: number, wide: boolean): string {
-  if (wide) return `if (row + ${r}u < u.m) { store_y((at + ${r}u * u.n) / 4u, y${r}); }`;
-  return `if (row + ${r}u < u.m) {
-    ${STEP.map((c) => `if (column + ${c}u < u.n) { store_y(at + ${r}u * u.n + ${c}u, y${r}.${AXIS[c]}); }`).join("\n")}
-  }`;
+  const at = `y0 + ${r}u * u.n`;
+  const stores = wide
+    ? `if (column < u.n) { store_y((${at}) / 4u, y_${r}); }`
+    : STEPS.map((c) => `if (column + ${c}u < u.n) { store_y(${at} + ${c}u, y_${r}.${MEMBER[c]}); }`).join(" ");
+  return `if (row + ${r}u < u.m) { ${stores} }`;
 }
+
+/** One output an invocation, whatever the layout: only the strides differ. */
+export const plain = defineKernel({
+  name: "matmul.plain",
+  inputs,
+  outputs: ["y"],
+  uniforms: {
+    m: "u32",
+    n: "u32",
+    k: "u32",
+    size: "u32",
+    rowA: "u32",
+    stepA: "u32",
+    stepB: "u32",
+    columnB: "u32",
+    ...batch,
+  },
+  knobs: {},
+  source: (bindings) => wgsl`
+    ${bindings}
+    ${main(64)}
+      let i = group * 64u + lane;
+      if (i >= u.size) { return; }
+      let batch = i / (u.m * u.n);
+      var a = batch / u.inner * u.aOuter + batch % u.inner * u.aInner + i / u.n % u.m * u.rowA;
+      var b = batch / u.inner * u.bOuter + batch % u.inner * u.bInner + i % u.n * u.columnB;
+      var y = 0.0;
+      for (var k = 0u; k < u.k; k++) {
+        y += load_a(a) * load_b(b);
+        a += u.stepA;
+        b += u.stepB;
+      }
+      store_y(i, y);
+    }`,
+  grid: ({ size }) => Math.ceil(size / 64),
+});

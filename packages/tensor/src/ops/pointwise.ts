@@ -2,7 +2,7 @@
 import { type DType, isFloat, scalarType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { type CallableKernel, defineKernel } from "../kernel.ts";
-import { broadcast, print, sameShape, type Shape, size } from "../shape.ts";
+import { broadcast, broadcastStrides, mergeAxes, print, sameShape, type Shape, size } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
 
@@ -67,43 +67,24 @@ export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Point
     const uniforms: Record<string, number> = { n: wide ? n / 4 : n, p, q };
     plan?.lengths.forEach((length, d) => {
       uniforms[`length${d}`] = length;
-      for (const [i, name] of spec.inputs.entries()) uniforms[`${name}${d}`] = plan.strides[i]?.[d] ?? 0;
+      for (const [i, name] of spec.inputs.entries()) uniforms[`${name}${d}`] = plan.steps[i]?.[d] ?? 0;
     });
     return kernel(inputs, { y: { shape, dtype } }, uniforms).y;
   };
 }
 
 /** The shape with neighbouring axes merged where every operand allows it, and each operand's strides over it. */
-function layout(shape: Shape, list: readonly Tensor[], who: string): { lengths: number[]; strides: number[][] } {
-  const full = list.map((t) => {
-    const out: number[] = Array<number>(shape.length).fill(0);
-    let step = 1;
-    for (let d = shape.length - 1, own = t.shape.length - 1; own >= 0; d--, own--) {
-      const length = t.shape[own] as number;
-      out[d] = length === 1 ? 0 : step;
-      step *= length;
-    }
-    return out;
-  });
-  const lengths: number[] = [];
-  const strides: number[][] = list.map(() => []);
-  for (const [d, length] of shape.entries()) {
-    if (length === 1) continue;
-    const mergeable = lengths.length > 0 && full.every((own, i) => strides[i]?.at(-1) === (own[d] as number) * length);
-    if (mergeable) {
-      lengths[lengths.length - 1] = (lengths.at(-1) as number) * length;
-      for (const [i, own] of full.entries()) (strides[i] as number[])[lengths.length - 1] = own[d] as number;
-    } else {
-      lengths.push(length);
-      for (const [i, own] of full.entries()) strides[i]?.push(own[d] as number);
-    }
-  }
-  if (lengths.length > AXES) {
+function layout(shape: Shape, list: readonly Tensor[], who: string): { lengths: number[]; steps: number[][] } {
+  const merged = mergeAxes(
+    shape,
+    list.map((t) => broadcastStrides(t.shape, shape)),
+  );
+  if (merged.lengths.length > AXES) {
     throw new ShapeError(
       `${who}: broadcasting to ${print(shape)} alternates over more than ${AXES} axes; reshape or expand first`,
     );
   }
-  return { lengths, strides };
+  return merged;
 }
 
 function build(spec: PointwiseSpec<string>, types: readonly string[], out: string, wide: boolean, rank: number) {

@@ -1,9 +1,11 @@
 /**
- * The unary ops of floats. A row says, in WGSL over f32 scalars and vectors, what `y` is of `x`, and what the cotangent
- * `dx` is of `x`, `y` and `dy`.
+ * The unary ops. A row says, in WGSL over f32 scalars and vectors, what `y` is of `x`, and what the cotangent `dx` is of
+ * `x`, `y` and `dy`.
  */
+import { isFloat } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import type { Tensor } from "../tensor.ts";
+import { cast } from "./cast.ts";
 import { zeros } from "./create.ts";
 import { floating, pointwise } from "./pointwise.ts";
 import { erfHelper, expHelper, expm1Helper, log1pHelper, logHelper, sinHelper, tanhHelper } from "./special.wgsl.ts";
@@ -12,13 +14,17 @@ interface Row {
   readonly y: string;
   readonly dx: string;
   readonly helpers?: string;
+  /** Over scalars alone. */
+  readonly scalar?: boolean;
+  /** What `y` is of i32 and of u32, where integers stay integers. */
+  readonly whole?: readonly [signed: string, unsigned: string];
 }
 
 const table = {
-  neg: { y: "-x", dx: "-dy" },
-  abs: { y: "abs(x)", dx: "dy * sign(x)" },
-  sign: { y: "sign(x)", dx: "0" },
-  square: { y: "x * x", dx: "2.0 * dy * x" },
+  neg: { y: "-x", dx: "-dy", whole: ["T(0) - x", "T(0) - x"] },
+  abs: { y: "abs(x)", dx: "dy * sign(x)", whole: ["abs(x)", "x"] },
+  sign: { y: "sign(x)", dx: "0", whole: ["sign(x)", "min(x, T(1))"] },
+  square: { y: "x * x", dx: "2.0 * dy * x", whole: ["x * x", "x * x"] },
   sqrt: { y: "sqrt(x)", dx: "0.5 * dy / y" },
   /** As sqrt, but flat at 0: the end of a norm, whose gradient PyTorch takes for 0 there. */
   root: { y: "sqrt(x)", dx: "select(0.5 * dy / y, T(0.0), y == T(0.0))" },
@@ -32,11 +38,11 @@ const table = {
   cos: { y: "cos_(x)", dx: "-dy * sin_(x)", helpers: sinHelper, scalar: true },
   tanh: { y: "tanh_(x)", dx: "dy * (1.0 - y * y)", helpers: tanhHelper },
   erf: { y: "erf_(x)", dx: "dy * 1.1283791670955126 * exp(-x * x)", helpers: erfHelper },
-  floor: { y: "floor(x)", dx: "0" },
-  ceil: { y: "ceil(x)", dx: "0" },
+  floor: { y: "floor(x)", dx: "0", whole: ["x", "x"] },
+  ceil: { y: "ceil(x)", dx: "0", whole: ["x", "x"] },
   /** Halves go to the even neighbour, as IEEE, NumPy and PyTorch have it. */
-  round: { y: "round(x)", dx: "0" },
-  relu: { y: "select(x, T(0.0), x <= T(0.0))", dx: "select(dy, T(0.0), x <= T(0.0))" },
+  round: { y: "round(x)", dx: "0", whole: ["x", "x"] },
+  relu: { y: "select(x, T(0.0), x <= T(0.0))", dx: "select(dy, T(0.0), x <= T(0.0))", whole: ["max(x, T(0))", "x"] },
   sigmoid: { y: "1.0 / (1.0 + exp(-x))", dx: "dy * y * (1.0 - y)" },
   silu: {
     y: "x / (1.0 + exp(-x))",
@@ -66,21 +72,30 @@ const table = {
 /** Names of the unary ops, for the tests that go over all of them. */
 export type UnaryName = keyof typeof table;
 
-/** Every unary op: `unary.exp(x)`. Integers and bools are computed as f32. */
+/**
+ * Every unary op: `unary.exp(x)`. Integers stay integers where the result is whole (bools count as i32), otherwise they
+ * become f32.
+ */
 export const unary = Object.fromEntries(
   Object.entries(table).map(([name, row]) => [name, define(name, row)]),
 ) as Record<UnaryName, (x: Tensor) => Tensor>;
 
 function define(name: string, row: Row): (x: Tensor) => Tensor {
-  const { helpers = "" } = row;
-  const forward = pointwise({ name, inputs: ["x"], expression: row.y, helpers, compute: "f32" });
+  const { helpers = "", scalar = false, whole } = row;
+  const common = { helpers, scalar, compute: "f32" } as const;
+  const forward = pointwise({ name, inputs: ["x"], expression: row.y, ...common });
+  const integers = whole?.map((expression) => pointwise({ name, inputs: ["x"], expression }));
   const reads = (value: string): boolean => new RegExp(`\\b${value}\\b`).test(row.dx);
   const flat = row.dx === "0";
   const inputs = (["x", "y", "dy"] as const).filter(reads);
-  const backward = pointwise({ name: `${name}.vjp`, inputs, expression: row.dx, helpers, compute: "f32" });
+  const backward = pointwise({ name: `${name}.vjp`, inputs, expression: row.dx, ...common });
   const op = defineOp<[x: Tensor]>({
     name,
-    forward: ([x]) => forward({ x }, floating(x.dtype)),
+    forward([x]) {
+      if (!integers || isFloat(x.dtype)) return forward({ x }, floating(x.dtype));
+      const [signed, unsigned] = integers as [typeof forward, typeof forward];
+      return x.dtype === "u32" ? unsigned({ x }, "u32") : signed({ x: cast(x, "i32") }, "i32");
+    },
     saves: { inputs: [reads("x")], output: reads("y") },
     vjp: ([x], _, y, dy) => [flat ? zeros(dy.device, x.shape, x.dtype) : backward({ x, y, dy }, x.dtype)],
   });

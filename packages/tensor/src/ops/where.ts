@@ -1,5 +1,5 @@
 /** A choice between two tensors, element by element. */
-import { isFloat, promote } from "../dtype.ts";
+import { promote } from "../dtype.ts";
 import { defineOp } from "../op.ts";
 import { Tensor } from "../tensor.ts";
 import { besideNumber, type Operand } from "./binary.ts";
@@ -16,10 +16,10 @@ const op = defineOp<[c: Tensor, a: Tensor, b: Tensor]>({
   name: "where",
   forward: ([c, a, b]) => choose({ c, a, b }, a.dtype),
   saves: { inputs: [true, false, false], output: false },
-  vjp: ([c, a, b], _, __, dy) => [
+  vjp: ([c, a, b], _, __, dy, needs) => [
     null,
-    isFloat(a.dtype) ? sumTo(whereTrue({ dy, c }, dy.dtype), a.shape) : null,
-    isFloat(b.dtype) ? sumTo(whereFalse({ dy, c }, dy.dtype), b.shape) : null,
+    needs[1] ? sumTo(whereTrue({ dy, c }, dy.dtype), a.shape) : null,
+    needs[2] ? sumTo(whereFalse({ dy, c }, dy.dtype), b.shape) : null,
   ],
 });
 

@@ -95,7 +95,7 @@ test("randn is Box and Muller's transform of the key's words", async ({ device }
     const w = words(seed, i);
     const [a, b] = i % 4 < 2 ? [w[0], w[1]] : [w[2], w[3]];
     const radius = Math.sqrt(-2 * Math.log(Math.fround(a) / 2 ** 32 + 2 ** -33));
-    const angle = 2 * Math.PI * ((b >>> 8) / 2 ** 24 - 0.5);
+    const angle = (2 * Math.PI * (b >>> 8)) / 2 ** 24;
     return radius * (i % 2 === 0 ? Math.cos(angle) : Math.sin(angle));
   });
   await expect(randn(device, [1001], { seed })).toBeClose({ shape: [1001], values }, { absolute: 1e-5 });

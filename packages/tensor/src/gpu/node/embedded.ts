@@ -62,7 +62,12 @@ export async function openPackage(root = packageRoot()): Promise<{ path: string;
 }
 
 /** Writes the named files of one of the package's archives into `folder`; `inside` is their folder in the archive. */
-export async function unpack(archive: string, names: readonly string[], folder: string, inside?: string): Promise<void> {
+export async function unpack(
+  archive: string,
+  names: readonly string[],
+  folder: string,
+  inside?: string,
+): Promise<void> {
   const packed = await readFile(archive);
   const files = readTar(brotliDecompressSync(packed, { maxOutputLength: MOST_BYTES }), names, inside);
   for (const [name, bytes] of files) await writeFile(join(folder, name), bytes, { mode: 0o600 });
