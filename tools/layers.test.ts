@@ -12,6 +12,7 @@ const layers = [
   "tensor/src/safetensors/",
   "tensor/src/gpu/",
   "tensor/src/wgsl.ts",
+  "tensor/src/half.wgsl.ts",
   "tensor/src/format.ts",
   "tensor/src/storage.ts",
   "tensor/src/scope.ts",

@@ -7,6 +7,7 @@ import {
   init,
   linear,
   openDevice,
+  philox,
   requireGrad,
   scope,
   tensor,
@@ -29,7 +30,8 @@ using device = await openDevice();
 /** Points along each arm, from the middle outwards, with a little noise. */
 const points = Array.from({ length: arms * perArm }, (_, i) => {
   const [arm, radius] = [Math.floor(i / perArm), (i % perArm) / perArm];
-  const angle = (arm * 2 * Math.PI) / arms + 4 * radius + 0.2 * Math.sin(12.9898 * i);
+  const noise = philox([i, 0, 0, 0], [1, 0])[0] / 2 ** 32 - 0.5;
+  const angle = (arm * 2 * Math.PI) / arms + 4 * radius + 0.5 * noise;
   return { arm, x: radius * Math.sin(angle), y: radius * Math.cos(angle) };
 });
 const inputs = tensor(

@@ -24,6 +24,7 @@ export { pad, type Widths } from "./ops/pad.ts";
 export { logSoftmax, softmax } from "./ops/softmax.ts";
 export { topk, type TopK } from "./ops/topk.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
+export { clipGradNorm } from "./optim/clip-grad-norm.ts";
 export type { Group, Optimizer } from "./optim/optimizer.ts";
 export * from "./optim/schedule.ts";
 export { SGD, type SgdOptions } from "./optim/sgd.ts";
@@ -37,7 +38,7 @@ export { arange, full, type Nested, ones, tensor, type TensorOptions, zeros } fr
 export { expand, sumTo } from "./ops/expand.ts";
 export { matmul, type MatmulOptions } from "./ops/matmul.ts";
 export { type AxesOption, max, mean, min, norm, type ReduceOptions, sum } from "./ops/reduce.ts";
-export { reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
+export { flatten, reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
 export { unary, type UnaryName } from "./ops/unary.ts";
 export { where } from "./ops/where.ts";
 export { keep, scope } from "./scope.ts";

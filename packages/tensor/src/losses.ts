@@ -13,7 +13,6 @@ import { unary } from "./ops/unary.ts";
 import { where } from "./ops/where.ts";
 import { scope } from "./scope.ts";
 import { print, sameShape } from "./shape.ts";
-import { untaped } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
 const { add, sub, mul, div } = binary;
@@ -68,9 +67,8 @@ export interface HuberOptions {
  */
 export const huberLoss = defineLoss("huberLoss", (predicted, target, { delta = 1 }: HuberOptions = {}) => {
   const distance = unary.abs(sub(predicted, target));
-  // With s = min(|d|, δ) both pieces are s |d| − ½ s², and the slope of both is s. Held constant, s gives just that slope,
-  // for an infinite distance too.
-  const slope = untaped(() => binary.minimum(distance, delta));
+  // With s = min(|d|, δ) both pieces are s |d| − ½ s², and nowhere is one computed that the other would have to hide.
+  const slope = binary.minimum(distance, delta);
   return mean(sub(mul(slope, distance), mul(0.5, unary.square(slope))));
 });
 

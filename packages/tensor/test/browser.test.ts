@@ -99,44 +99,48 @@ describe("in Chromium", () => {
 
   afterAll(() => browser?.close());
 
-  test("both examples learn on its WebGPU and are drawn as they do, without a word in the console", () =>
-    visit(browser, async (page, heard) => {
-      // Every picture of the boundary goes through here.
-      await page.addInitScript(`{
+  test(
+    "both examples learn on its WebGPU and are drawn as they do, without a word in the console",
+    () =>
+      visit(browser, async (page, heard) => {
+        // Every picture of the boundary goes through here.
+        await page.addInitScript(`{
         const { prototype } = OffscreenCanvasRenderingContext2D;
         const { putImageData } = prototype;
         globalThis.pictures = 0;
         prototype.putImageData = function (...values) { pictures++; putImageData.apply(this, values); };
       }`);
-      await page.goto(site.at);
+        await page.goto(site.at);
 
-      await finished(page, "#line");
-      expect(await page.locator("#adapter").textContent()).toBe("adapter: google swiftshader, software");
-      const line = await values(page, "#line");
-      expect(line["loss"]).toBeLessThan(0.02);
-      expect(line["slope"]).toBeCloseTo(0.7, 1);
-      expect(line["offset"]).toBeCloseTo(-0.2, 1);
-      const drawn = await colours(page, "#line");
-      expect(drawn.orange).toBeGreaterThan(0.002);
-      expect(drawn.blue).toBeGreaterThan(0.002);
+        await finished(page, "#line");
+        expect(await page.locator("#adapter").textContent()).toBe("adapter: google swiftshader, software");
+        const line = await values(page, "#line");
+        expect(line["loss"]).toBeLessThan(0.02);
+        expect(line["slope"]).toBeCloseTo(0.7, 1);
+        expect(line["offset"]).toBeCloseTo(-0.2, 1);
+        const drawn = await colours(page, "#line");
+        expect(drawn.orange).toBeGreaterThan(0.002);
+        expect(drawn.blue).toBeGreaterThan(0.002);
 
-      await finished(page, "#spiral");
-      const spiral = await values(page, "#spiral");
-      expect(spiral["loss"]).toBeLessThan(0.1);
-      expect(spiral["right"]).toBeGreaterThanOrEqual(98);
-      expect(await page.evaluate("pictures")).toBeGreaterThanOrEqual(10);
-      // The points alone cover a twentieth of the picture.
-      const boundary = await colours(page, "#spiral");
-      expect(boundary.blue).toBeGreaterThan(0.2);
-      expect(boundary.orange).toBeGreaterThan(0.2);
+        await finished(page, "#spiral");
+        const spiral = await values(page, "#spiral");
+        expect(spiral["loss"]).toBeLessThan(0.1);
+        expect(spiral["right"]).toBeGreaterThanOrEqual(98);
+        expect(await page.evaluate("pictures")).toBeGreaterThanOrEqual(10);
+        // The points alone cover a twentieth of the picture.
+        const boundary = await colours(page, "#spiral");
+        expect(boundary.blue).toBeGreaterThan(0.2);
+        expect(boundary.orange).toBeGreaterThan(0.2);
 
-      await page.locator("#line button").click();
-      await finished(page, "#line");
-      expect(await values(page, "#line")).toEqual(line);
-      await page.locator("#spiral summary").click();
-      await page.locator("#spiral pre", { hasText: "function* learnSpiral" }).waitFor();
-      expect(heard).toEqual([]);
-    }));
+        await page.locator("#line button").click();
+        await finished(page, "#line");
+        expect(await values(page, "#line")).toEqual(line);
+        await page.locator("#spiral summary").click();
+        await page.locator("#spiral pre", { hasText: "function* learnSpiral" }).waitFor();
+        expect(heard).toEqual([]);
+      }),
+    90_000,
+  );
 
   test("tensors print, compute and complain there as in Node", () =>
     visit(browser, async (page) => {
@@ -211,7 +215,7 @@ function ask(path: string, method = "GET"): Promise<{ status: number; type: stri
 /** Opens an empty page for `stay`, and hears what it says in the console, throws, or fails to load. */
 async function visit(browser: Browser, stay: (page: Page, heard: readonly string[]) => Promise<void>): Promise<void> {
   const page = await browser.newPage();
-  page.setDefaultTimeout(45_000);
+  page.setDefaultTimeout(40_000);
   const heard: string[] = [];
   page.on("console", (message) => heard.push(`${message.type()}: ${message.text()}`));
   page.on("pageerror", (error) => heard.push(`thrown: ${error.message}`));
@@ -221,6 +225,8 @@ async function visit(browser: Browser, stay: (page: Page, heard: readonly string
   });
   try {
     await stay(page, heard);
+  } catch (error) {
+    throw heard.length > 0 ? new Error(`the page said: ${heard.join("; ")}`, { cause: error }) : error;
   } finally {
     await page.close();
   }

@@ -20,7 +20,7 @@ try {
       for await (const { step, loss, right, guesses } of spiral.learnSpiral(device)) {
         drawBoundary(canvas, spiral.points, spiral.grid, guesses);
         const milliseconds = (performance.now() - start) / step;
-        yield { step, loss: loss.toFixed(4), right: `${right} %`, time: `${milliseconds.toFixed(1)} ms` };
+        yield { step, loss: loss.toFixed(4), right: `${right.toFixed(0)} %`, time: `${milliseconds.toFixed(1)} ms` };
       }
     }),
   ];

@@ -153,7 +153,7 @@ export class Device {
     this.#faults = new Faults(gpu, this.name);
     this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults);
     this.#pipelines = new Pipelines(gpu, this.#faults);
-    this.#staging = new Staging(gpu, this.#faults);
+    this.#staging = new Staging(gpu, this.#faults, () => this.#pool.memory().live);
     this.#uniforms = new Uniforms(gpu);
     if (this.debug >= 1) this.notice(`device: ${this.name}, ${kind}, ${[...this.features].join(" ")}`);
     if (this.debug >= 2) this.startTiming();
@@ -211,6 +211,7 @@ export class Device {
   /** Records one dispatch. */
   record({ pipeline, bindings, uniformTypes, uniforms, grid }: Dispatch): void {
     this.#faults.refuseIfLost();
+    if (pipeline.fault) throw pipeline.fault;
     if (this.#recorded >= BATCH_DISPATCHES || !this.#uniforms.fits(pipeline.uniformBytes)) this.flush();
     const group = this.#bindGroup(pipeline, bindings);
     for (const { buffer } of bindings) buffer.batch = this.#batch;
@@ -381,6 +382,7 @@ export class Device {
   destroy(): void {
     this.#closePass();
     this.#encoder = undefined;
+    this.#faults.lose("it was destroyed");
     this.gpu.destroy();
     void this.#root;
   }

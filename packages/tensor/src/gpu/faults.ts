@@ -6,29 +6,37 @@ const LATE_MILLISECONDS = 1000;
 
 export class Faults {
   readonly #gpu: GPUDevice;
+  readonly #adapterName: string;
   readonly #checks = new Set<Promise<void>>();
-  /** Errors that know their cause, and then those that only follow from one. */
-  readonly #pending: Error[] = [];
-  readonly #uncaught: Error[] = [];
+  /** What went wrong, oldest first. */
+  readonly #errors: { readonly error: Error; readonly rank: number }[] = [];
+  /** How many of them somebody has been told, and how many waits are under way, which may still have to be told. */
+  #told = 0;
+  #waits = 0;
   #lost: DeviceLostError | undefined;
   /** Waiters to reject when the device is lost. Racing one eternal promise instead would keep every waiter's memory. */
   readonly #waiting = new Set<(lost: DeviceLostError) => void>();
 
   constructor(gpu: GPUDevice, adapterName: string) {
     this.#gpu = gpu;
-    void gpu.lost.then((why) => {
-      const lost = new DeviceLostError(
-        `the device (${adapterName}) is lost: ${why.message || why.reason}. What it held is gone; open a new device and go on from a checkpoint`,
-      );
-      this.#lost = lost;
-      for (const reject of this.#waiting) reject(lost);
-      this.#waiting.clear();
-    });
+    this.#adapterName = adapterName;
+    void gpu.lost.then((why) => this.lose(why.message.replace(/\.$/, "") || why.reason));
     gpu.addEventListener("uncapturederror", (event) => {
       event.preventDefault();
       const { error } = event as GPUUncapturedErrorEvent;
-      this.#uncaught.push(new KernelError(error.message));
+      this.#errors.push({ error: new KernelError(error.message), rank: 2 });
     });
+  }
+
+  /** Rejects whoever waits for the device, and refuses everything from now on. */
+  lose(why: string): void {
+    if (this.#lost) return;
+    const lost = new DeviceLostError(
+      `the device (${this.#adapterName}) is lost: ${why}. What it held is gone; open a new device and go on from a checkpoint`,
+    );
+    this.#lost = lost;
+    for (const reject of this.#waiting) reject(lost);
+    this.#waiting.clear();
   }
 
   get isLost(): boolean {
@@ -57,12 +65,13 @@ export class Faults {
 
   /** As {@link watch}, for an error scope that the caller has popped. */
   await(scope: Promise<GPUError | null>, explain: (message: string) => Error | Promise<Error>): void {
-    const check = scope.then(
-      async (error) => {
-        if (error) this.#pending.push(await explain(error.message));
-      },
-      () => {}, // the device is lost, which settle() says better
-    );
+    const check = scope
+      .then(async (error) => {
+        if (!error) return;
+        const explained = await explain(error.message);
+        this.#errors.push({ error: explained, rank: explained instanceof OutOfMemoryError ? 0 : 1 });
+      })
+      .catch(() => {}); // the device is lost, which settle() says better
     this.#checks.add(check);
     void check.finally(() => this.#checks.delete(check));
   }
@@ -73,21 +82,28 @@ export class Faults {
    * @throws {KernelError | OutOfMemoryError | DeviceLostError}
    */
   async settle<T>(work: Promise<T>): Promise<T> {
+    const from = this.#told;
+    this.#waits++;
     try {
       const result = await this.#unlessLost(work);
       await this.#checked();
-      const first = this.#take();
+      const first = this.#take(from);
       if (first) throw first;
       return result;
     } catch (error) {
       if (error instanceof DeviceError) throw error;
       await this.#checked();
-      const first = this.#take();
+      const first = this.#take(from);
       if (first) throw first;
       // A browser refuses what waits for the device a moment before it says that the device is lost.
       this.refuseIfLost();
       await this.#unlessLost(new Promise((done) => setTimeout(done, LATE_MILLISECONDS)));
       throw new DeviceError(error instanceof Error ? error.message : String(error));
+    } finally {
+      if (--this.#waits === 0) {
+        this.#errors.splice(0, this.#told);
+        this.#told = 0;
+      }
     }
   }
 
@@ -102,12 +118,13 @@ export class Faults {
     });
   }
 
-  /** The error that explains the others: out of memory comes before the invalid buffers that follow from it. */
-  #take(): Error | undefined {
-    const first =
-      this.#pending.find((error) => error instanceof OutOfMemoryError) ?? this.#pending[0] ?? this.#uncaught[0];
-    this.#pending.length = 0;
-    this.#uncaught.length = 0;
-    return first;
+  /**
+   * Of the errors that nobody had been told when a wait began, the one that explains the others: out of memory comes
+   * before the invalid buffers that follow from it. Waits that overlap are all told, for any of them may hold nonsense.
+   */
+  #take(from: number): Error | undefined {
+    const news = this.#errors.slice(from);
+    this.#told = this.#errors.length;
+    return news.toSorted((a, b) => a.rank - b.rank)[0]?.error;
   }
 }

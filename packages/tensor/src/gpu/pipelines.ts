@@ -14,6 +14,8 @@ export interface Pipeline {
   readonly layout: GPUBindGroupLayout;
   /** Bytes of the uniform struct, 0 without one. */
   readonly uniformBytes: number;
+  /** Why it did not compile, once that is known. */
+  fault: KernelError | undefined;
 }
 
 export interface PipelineSource {
@@ -64,9 +66,13 @@ export class Pipelines {
           compute: { module },
         });
       },
-      async (why) => new KernelError(`${name} ${call}: ${await compileMessage(module, code, why)}`),
+      async (why) => {
+        pipeline.fault = new KernelError(`${name} ${call}: ${await compileMessage(module, code, why)}`);
+        return pipeline.fault;
+      },
     );
-    return { id: this.#pipelines.size, name, gpu, layout, uniformBytes };
+    const pipeline: Pipeline = { id: this.#pipelines.size, name, gpu, layout, uniformBytes, fault: undefined };
+    return pipeline;
   }
 
   #layout(access: readonly Access[], uniformBytes: number): GPUBindGroupLayout {

@@ -93,7 +93,7 @@ export class BufferPool {
         "out-of-memory",
         () => this.#gpu.createBuffer({ size: capacity, usage: usage.STORAGE | usage.COPY_SRC | usage.COPY_DST }),
         (why) => {
-          buffer.dead = true;
+          this.#bury(buffer);
           return refused(why);
         },
       );
@@ -102,6 +102,16 @@ export class BufferPool {
     } catch (cause) {
       throw Object.assign(refused(cause instanceof Error ? cause.message : String(cause)), { cause });
     }
+  }
+
+  /** Takes a buffer out of circulation for good. By the time this is known it may have gone from hand to hand. */
+  #bury(buffer: DeviceBuffer): void {
+    buffer.dead = true;
+    const list = this.#free.get(buffer.capacity);
+    const at = list?.indexOf(buffer) ?? -1;
+    if (at < 0) return;
+    list?.splice(at, 1);
+    this.#pooled -= buffer.capacity;
   }
 
   /** Takes a buffer back. Commands recorded so far may still use it: whatever reuses it comes later in the queue. */

@@ -45,13 +45,14 @@ export function assign<T extends Tensor>(x: T, y: Tensor): T {
   if (!sameShape(x.shape, y.shape)) {
     throw new ShapeError(`assign: ${print(y.shape)} does not fit into ${print(x.shape)}`);
   }
+  if (x.storage === y.storage) return x;
   if (x.node && !x.node.isLeaf) {
     throw new UsageError(`assign: ${print(x.shape)} was made by ${x.node.name} on the tape, which needs its value`);
   }
   if (isTaping() && y.requiresGrad) {
     throw new UsageError("assign: no gradient flows through it; call it inside untaped()");
   }
-  if (x.storage === y.storage || x.size === 0) return x;
+  if (x.size === 0) return x;
   scope(() => untaped(() => write(x, cast(y, x.dtype))));
   return x;
 }

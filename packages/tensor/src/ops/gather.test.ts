@@ -11,7 +11,6 @@ import { checkGradients, expect, test } from "../testing.ts";
 import { arange, tensor } from "./create.ts";
 import { gatherLast, gatherRows, scatterAddRows } from "./gather.ts";
 
-const { NaN } = Number;
 const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 
 /** By their definitions; `outside` stands for a row that is not there. */

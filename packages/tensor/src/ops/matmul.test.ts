@@ -70,7 +70,7 @@ const plain = async (t: Tensor): Promise<Plain> => ({ shape: t.shape, values: aw
 
 const plainly = { transposeA: false, transposeB: false };
 
-const lengths = fc.constantFrom(0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 16, 31, 33, 37, 64);
+const lengths = fc.constantFrom(0, 1, 2, 3, 4, 5, 7, 8, 12, 13, 16, 31, 33);
 const floats = fc.constantFrom<DType>("f32", "f32", "bf16", "f16");
 
 /** Two operands whose leading axes broadcast. */
@@ -145,9 +145,9 @@ const layouts = [false, true].flatMap((transposeA) =>
   ]),
 );
 const arrangements = [
-  { rows: 8, arrangement: "block" },
-  { rows: 1, arrangement: "columns" },
-  { rows: 4, arrangement: "dots" },
+  { rows: 4, arrangement: "block" },
+  { rows: 4, arrangement: "columns" },
+  { rows: 1, arrangement: "dots" },
   { rows: 4, arrangement: "shared" },
   { rows: 16, arrangement: "shared" },
 ] as const;
@@ -206,15 +206,15 @@ test("one b for a whole batch is one product, and so is its gradient", async ({ 
 });
 
 test("a frozen operand costs neither a gradient nor memory", ({ device, random }) => {
-  const x = random.normal([64, 48]);
   const weight = random.normal([48, 32]);
-  const y = matmul(requireGrad(x.alias()), weight);
+  const x = requireGrad(random.normal([64, 48]));
+  const cotangent = random.normal([64, 32]);
+  const y = matmul(x, weight);
+  expect(y.node?.saved.map((saved) => saved.isDisposed)).toEqual([true, false, true]);
   const before = device.dispatchCount;
-  backward(sum(y));
-  // The ones that sum sends back, and one product.
-  expect(device.dispatchCount - before).toBe(3);
+  backward(y, { cotangent });
+  expect(device.dispatchCount - before).toBe(1);
   expect(weight.grad).toBeNull();
-  expect(y.node?.saved[0]?.isDisposed).toBe(true);
 });
 
 test("vectors: a row on the left, a column on the right, a number of both", async ({ device }) => {

@@ -1,4 +1,5 @@
 /** The matrix product, batched and broadcast, with either operand transposed. */
+import { windowsOf } from "../bindings.ts";
 import { type DType, isFloat, promote } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
@@ -129,7 +130,8 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
     wideY: n % 4 === 0,
     ragged: k % 4 !== 0,
   });
-  const chosen = tile ?? choose(a.device, m, transposeB);
+  const windowed = [a.bytes, b.bytes, 4 * size(shape)].some((bytes) => windowsOf(bytes, a.device.limits) > 1);
+  const chosen = tile ?? choose(a.device, m, transposeB, windowed);
   const [columns, rows] = coverage(chosen);
   const across = Math.ceil(n / columns);
   const down = Math.ceil(m / rows);
@@ -140,12 +142,18 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
 /** Up to so many products of two numbers the plain kernel serves. */
 const SMALL = 2 ** 16;
 
-/** The tile that suits an adapter and a height; the rest of the shape matters less. */
-function choose({ kind, subgroupSize }: Device, m: number, transposeB: boolean): Tile {
+/**
+ * The tile that suits an adapter and a height; the rest of the shape matters less.
+ *
+ * @param windowed  some tensor takes several bindings, so that every load and store is a choice between them: a tall tile
+ *   would take very long to compile
+ */
+function choose({ kind, subgroupSize }: Device, m: number, transposeB: boolean, windowed: boolean): Tile {
   if (kind !== "hardware" && subgroupSize >= 4 && subgroupSize <= 16) {
-    return { rows: m > 8 ? 16 : m > 4 ? 8 : m > 1 ? 4 : 1, arrangement: "shared" };
+    const rows = windowed ? Math.min(m, 4) : m;
+    return { rows: rows > 8 ? 16 : rows > 4 ? 8 : rows > 1 ? 4 : 1, arrangement: "shared" };
   }
-  if (m > 4) return { rows: 8, arrangement: "block" };
+  if (m > 4) return { rows: windowed ? 4 : 8, arrangement: "block" };
   return { rows: m > 1 ? 4 : 1, arrangement: transposeB ? "dots" : "columns" };
 }
 

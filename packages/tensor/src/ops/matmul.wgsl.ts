@@ -147,10 +147,14 @@ function build(layout: Layout) {
               .map((r) => `y_${r} = partial[${r * lanes}u + lane];`)
               .join("\n")}
           #endif
-          let y0 = (batch * u.m + row) * u.n + column;
-          ${count(rows)
-            .map((r) => store(r, layout.wideY))
-            .join("\n")}
+          // A loop that is not unrolled: stores are much code where y takes several bindings.
+          let tile = array<vec4f, ${rows}>(${count(rows)
+            .map((r) => `y_${r}`)
+            .join(", ")});
+          for (var r = 0u; r < ${rows}u && row + r < u.m; r++) {
+            let at = (batch * u.m + row + r) * u.n + column;
+            ${layout.wideY ? "if (column < u.n) { store_y(at / 4u, tile[r]); }" : STEPS.map((c) => `if (column + ${c}u < u.n) { store_y(at + ${c}u, tile[r].${MEMBER[c]}); }`).join("\n")}
+          }
         }`;
     },
     grid: ({ groups }) => groups,
@@ -246,14 +250,6 @@ function loadB({ transposeB, wideB, ragged }: Layout) {
       ...STEPS.map((s) => `let b_${s} = vec4f(${STEPS.map((c) => `column_${c}.${MEMBER[s]}`).join(", ")});`),
     ],
   };
-}
-
-function store(r: number, wide: boolean): string {
-  const at = `y0 + ${r}u * u.n`;
-  const stores = wide
-    ? `if (column < u.n) { store_y((${at}) / 4u, y_${r}); }`
-    : STEPS.map((c) => `if (column + ${c}u < u.n) { store_y(${at} + ${c}u, y_${r}.${MEMBER[c]}); }`).join(" ");
-  return `if (row + ${r}u < u.m) { ${stores} }`;
 }
 
 /** One output an invocation, whatever the layout: only the strides differ. */

@@ -27,6 +27,18 @@ test("axes of length 1 and axes that lie end to end are merged, up to eight that
   const reversed = { shape: shape.toReversed(), strides: [1, 2, 4, 8, 16, 16, 32, 64, 128, 128], offset: 0 };
   const y = stridedRead(upload(device, plain), reversed);
   await expect(y).toBeClose(build(reversed.shape, (index) => at(plain, index.toReversed())));
+  const ends = {
+    shape: Array<number>(10).fill(2),
+    strides: Array.from({ length: 10 }, (_, d) => 2 ** (9 - d)),
+    offset: 0,
+  };
+  await expect(stridedRead(arange(device, 0, 1024), ends)).toBeClose(
+    build(ends.shape, (index) => index.reduce((at, i) => 2 * at + i, 0)),
+  );
+  const overlapping = { shape: [4, 3], strides: [1, 1], offset: 2 };
+  await expect(stridedRead(arange(device, 0, 9), overlapping)).toBeClose(
+    build([4, 3], ([i, j]) => 2 + (i as number) + (j as number)),
+  );
   const nine = { shape: Array<number>(9).fill(2), strides: Array.from({ length: 9 }, (_, d) => 2 ** d), offset: 0 };
   expect(() => stridedRead(arange(device, 0, 512), nine)).toThrow(
     "strided.read: [2, 2, 2, 2, 2, 2, 2, 2, 2] has more than 8 axes that cannot be merged",

@@ -10,7 +10,7 @@ import { type Lines, linesAlong } from "./lines.wgsl.ts";
 import { orderChosen, put, selectLargest, take } from "./topk.wgsl.ts";
 
 /** Up to this width all elements are candidates: comparing each with each is faster than a search. */
-const NARROW = 128;
+const NARROW = 256;
 
 /** What {@link topk} gives. */
 export interface TopK {

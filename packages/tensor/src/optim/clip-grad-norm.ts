@@ -12,8 +12,8 @@ import { main, wgsl } from "../wgsl.ts";
 /** Workgroups that all gradients together are spread over, unless each would get less than {@link LEAST} elements. */
 const WORKGROUPS = 1024;
 const LEAST = 1024;
-/** Gradients in one dispatch: as many as the adapter allows bindings, but for one, up to this. */
-const MOST = 15;
+/** How many gradients one dispatch may take. Few sizes are few kernels to compile. */
+const SIZES = [8, 4, 2, 1];
 
 type Many<K extends Knobs> = CallableKernel<string, never, string, Record<string, "u32">, K>;
 
@@ -105,7 +105,10 @@ const scale = (count: number): Many<{ readonly dtype: readonly ["f32", "bf16", "
   });
 
 /** Each kernel for 1, 2, … gradients, made at its first use. */
-const known = { squares: [] as (ReturnType<typeof squares> | undefined)[], scale: [] as (ReturnType<typeof scale> | undefined)[] };
+const known = {
+  squares: [] as (ReturnType<typeof squares> | undefined)[],
+  scale: [] as (ReturnType<typeof scale> | undefined)[],
+};
 const squaresOf = (count: number): ReturnType<typeof squares> => (known.squares[count] ??= squares(count));
 const scaleOf = (count: number): ReturnType<typeof scale> => (known.scale[count] ??= scale(count));
 
@@ -138,22 +141,22 @@ const finish = defineKernel({
   grid: () => 1,
 });
 
-/** Cuts a list into runs whose bindings, and one more, the adapter allows. */
+/** Cuts a list into runs of one of {@link SIZES} whose bindings, and one more, the adapter allows. */
 function runs(tensors: readonly Tensor[], { limits }: Device): Tensor[][] {
-  const most = Math.min(MOST, limits.maxStorageBuffersPerShaderStage - 1);
+  const most = limits.maxStorageBuffersPerShaderStage - 1;
   const out: Tensor[][] = [];
-  let taken = most;
-  for (const tensor of tensors) {
-    const windows = windowsOf(tensor.bytes, limits);
-    if (taken + windows > most) {
-      out.push([]);
-      taken = 0;
-    }
-    (out.at(-1) as Tensor[]).push(tensor);
-    taken += windows;
+  for (let at = 0; at < tensors.length; at += (out.at(-1) as Tensor[]).length) {
+    const run = (size: number): Tensor[] => tensors.slice(at, at + size);
+    const bindings = (size: number): number => run(size).reduce((sum, { bytes }) => sum + windowsOf(bytes, limits), 0);
+    out.push(run(SIZES.find((size) => at + size <= tensors.length && bindings(size) <= most) ?? 1));
   }
   return out;
 }
+
+const floats = ["f32", "bf16", "f16"] as const;
+
+/** Gradients of one dtype go together, so that kernels are not compiled for every mixture of them. */
+const ofDtype = (tensors: readonly Tensor[], dtype: string): Tensor[] => tensors.filter((t) => t.dtype === dtype);
 
 /** The uniforms of one run: its tensors' counts, in elements or words. */
 const numbers = (count: readonly number[], step: number, first: number): Record<string, number> => ({
@@ -189,7 +192,7 @@ export function clipGradNorm(gradients: readonly (Tensor | null)[], maxNorm: num
     const n = filled.reduce((sum, { size }) => sum + groupsOf(size, step), 0);
     const partial = emptyTensor(device, { shape: [n], dtype: "f32" }, "clipGradNorm");
     let first = 0;
-    for (const run of runs(filled, device)) {
+    for (const run of floats.flatMap((dtype) => runs(ofDtype(filled, dtype), device))) {
       const named = Object.fromEntries(run.map((gradient, k) => [`g${k}`, gradient]));
       const counts = run.map(({ size }) => size);
       squaresOf(run.length)({ ...named, partial }, {}, numbers(counts, step, first));
@@ -197,9 +200,8 @@ export function clipGradNorm(gradients: readonly (Tensor | null)[], maxNorm: num
     }
     const scalar = { shape: [], dtype: "f32" } as const;
     const { norm, coefficient } = finish({ partial }, { norm: scalar, coefficient: scalar }, { n, most: maxNorm });
-    for (const dtype of ["f32", "bf16", "f16"] as const) {
-      const same = filled.filter((gradient) => gradient.dtype === dtype);
-      for (const run of runs(same, device)) {
+    for (const dtype of floats) {
+      for (const run of runs(ofDtype(filled, dtype), device)) {
         const named = Object.fromEntries(run.map((gradient, k) => [`g${k}`, gradient]));
         const counts = run.map(({ size }) => (bits(dtype) === 16 ? Math.ceil(size / 2) : size));
         scaleOf(run.length)({ coefficient, ...named }, {}, numbers(counts, step, 0), { knobs: { dtype } });

@@ -1,6 +1,6 @@
 /** What every optimizer is: groups of parameters and what is kept for each of them. */
 import { bits, isFloat } from "../dtype.ts";
-import { ShapeError, UsageError } from "../errors.ts";
+import { ShapeError, UsageError, WeightError } from "../errors.ts";
 import { assign } from "../ops/assign.ts";
 import { cast } from "../ops/cast.ts";
 import { zeros } from "../ops/create.ts";
@@ -31,6 +31,9 @@ interface Slot<S extends string> extends Trained<S> {
   /** The version of its memory that the optimizer wrote last: another one means that somebody else wrote since. */
   version: number;
 }
+
+/** What a slot holds for its parameter. */
+const tensorsOf = ({ master, state }: Slot<string>): Tensor[] => [...Object.values(state), ...(master ? [master] : [])];
 
 interface Work<O> {
   readonly parameter: Tensor;
@@ -138,7 +141,12 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
           const state = { ...slot?.state, ...Object.fromEntries(fresh) } as Record<S, Tensor>;
           made.push({ parameter, master, state, step: slot?.step ?? 0, fresh: true, version });
         }
-        for (const slot of made) this.#slots.set(slot.parameter, keep(slot));
+        for (const slot of made) {
+          const before = this.#slots.get(slot.parameter);
+          for (const tensor of before ? tensorsOf(before) : []) if (tensor.isDead) tensor.dispose();
+          this.#slots.set(slot.parameter, slot);
+          for (const tensor of tensorsOf(slot)) keep(tensor);
+        }
       }),
     );
   }
@@ -176,8 +184,14 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
    * @throws {WeightError} when it belongs to other parameters or another optimizer; nothing has changed then
    */
   loadStateDict(saved: OptimizerState): void {
-    const optional = ["master", ...this.groups.flatMap((group) => [...this.stateNames(group)])];
-    const loaded = checkState(saved, this.groups, this.#names, optional, this.constructor.name);
+    const who = this.constructor.name;
+    const allowed = (at: number, numbers: object): string[] => {
+      const group = { ...this.groups[at], ...numbers } as Group<O>;
+      const wrong = this.complaint(group);
+      if (wrong) throw new WeightError(`${who}: group ${at} was saved with numbers that make no sense: ${wrong}`);
+      return [...this.stateNames(group), "master"];
+    };
+    const loaded = checkState(saved, this.groups, this.#names, allowed, who);
     const work = this.groups.flatMap((group) => group.parameters.map((parameter) => ({ parameter, group })));
     this.dispose();
     for (const [i, numbers] of loaded.groups.entries()) Object.assign(this.groups[i] as Group<O>, numbers);
@@ -197,10 +211,7 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
 
   /** Frees the state; the parameters stay. */
   dispose(): void {
-    for (const { master, state } of this.#slots.values()) {
-      master?.dispose();
-      for (const tensor of Object.values<Tensor>(state)) tensor.dispose();
-    }
+    for (const slot of this.#slots.values()) for (const tensor of tensorsOf(slot)) tensor.dispose();
     this.#slots.clear();
   }
 

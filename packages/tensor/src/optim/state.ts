@@ -24,14 +24,14 @@ const foreign = ["amsgrad", "maximize"];
  * Reads a saved state for these groups.
  *
  * @param names    the names of a group's numbers, ours and PyTorch's
- * @param tensors  the names of the tensors that a parameter may have
+ * @param allowed  the names of the tensors that a parameter may have in a group with such numbers
  * @throws {WeightError} when they do not fit
  */
 export function checkState(
   saved: OptimizerState,
   groups: readonly { readonly parameters: readonly Tensor[] }[],
   names: Readonly<Record<string, string>>,
-  tensors: readonly string[],
+  allowed: (group: number, numbers: Readonly<Record<string, unknown>>) => readonly string[],
   who: string,
 ): { groups: Record<string, unknown>[]; parameters: (SavedParameter | null)[] } {
   if (saved.param_groups.length !== groups.length) {
@@ -47,17 +47,19 @@ export function checkState(
     }
     const wrong = foreign.find((option) => group[option] === true);
     if (wrong) throw new WeightError(`${who}: group ${g} was saved with ${wrong}, which is not supported`);
-    for (const [i, parameter] of own.entries()) {
-      const id = String(ids[i]);
-      const one = saved.state[id];
-      parameters.push(one ? readParameter(one, parameter, tensors, `${who}: parameter ${id}`) : null);
-    }
-    return Object.fromEntries(
+    const numbers = Object.fromEntries(
       Object.entries(names).map(([ours, name]) => {
         if (group[name] === undefined) throw new WeightError(`${who}: group ${g} was saved without ${name}`);
         return [ours, group[name]];
       }),
     );
+    const known = allowed(g, numbers);
+    for (const [i, parameter] of own.entries()) {
+      const id = String(ids[i]);
+      const one = saved.state[id];
+      parameters.push(one ? readParameter(one, parameter, known, `${who}: parameter ${id}`) : null);
+    }
+    return numbers;
   });
   return { groups: read, parameters };
 }

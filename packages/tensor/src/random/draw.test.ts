@@ -51,7 +51,9 @@ function words(seed: ReturnType<typeof key>, i: number, each = 4): [number, numb
 test.for([0, 1, 3, 4, 5, 63, 255, 257, 1021])("rand of %i is made of the key's words", async (n, { device }) => {
   const seed = key(11).for("a test", 5).at(3);
   const values = await rand(device, [n], { seed }).read();
-  expect(values).toEqual(Float32Array.from({ length: n }, (_, i) => ((words(seed, i)[i % 4] as number) >>> 8) / 2 ** 24));
+  expect(values).toEqual(
+    Float32Array.from({ length: n }, (_, i) => ((words(seed, i)[i % 4] as number) >>> 8) / 2 ** 24),
+  );
 });
 
 test("rand is right above 65,535 workgroups", async ({ device }) => {

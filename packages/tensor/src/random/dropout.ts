@@ -16,7 +16,15 @@ const mask = <I extends "x" | "samples">(...inputs: I[]) =>
     name: "dropout",
     inputs,
     outputs: ["y"],
-    uniforms: { width: "u32", blocks: "u32", count: "u32", scale: "f32", threshold: "u32", always: "u32", ...keyUniforms },
+    uniforms: {
+      width: "u32",
+      blocks: "u32",
+      count: "u32",
+      scale: "f32",
+      threshold: "u32",
+      always: "u32",
+      ...keyUniforms,
+    },
     knobs: {},
     source: (bindings) => wgsl`
       ${bindings}

@@ -48,15 +48,18 @@ test.for([
     make: "kaimingUniform",
     options: { mode: "fanOut", nonlinearity: "tanh" },
   },
-] as const)("the uniform weights $name reach their bound and no further", async ({ bound, make, options }, { device }) => {
-  const { mean, std, least, most } = moments(await init[make](device, shape, { seed: 1, ...options }).read());
-  expect(Math.abs(mean)).toBeLessThan((4 * bound) / Math.sqrt(3 * n));
-  expect(std / (bound / Math.sqrt(3))).toBeCloseTo(1, 1);
-  expect(most).toBeLessThanOrEqual(bound * (1 + 1e-6));
-  expect(least).toBeGreaterThanOrEqual(-bound * (1 + 1e-6));
-  expect(most).toBeGreaterThan(0.999 * bound);
-  expect(least).toBeLessThan(-0.999 * bound);
-});
+] as const)(
+  "the uniform weights $name reach their bound and no further",
+  async ({ bound, make, options }, { device }) => {
+    const { mean, std, least, most } = moments(await init[make](device, shape, { seed: 1, ...options }).read());
+    expect(Math.abs(mean)).toBeLessThan((4 * bound) / Math.sqrt(3 * n));
+    expect(std / (bound / Math.sqrt(3))).toBeCloseTo(1, 1);
+    expect(most).toBeLessThanOrEqual(bound * (1 + 1e-6));
+    expect(least).toBeGreaterThanOrEqual(-bound * (1 + 1e-6));
+    expect(most).toBeGreaterThan(0.999 * bound);
+    expect(least).toBeLessThan(-0.999 * bound);
+  },
+);
 
 test.for([
   { name: "xavierNormal", std: Math.sqrt(2 / 960), make: "xavierNormal", options: {} },

@@ -57,10 +57,6 @@ test("philox on the device equals philox on the host in 10,000 counters, word fo
   const all = [...known, ...drawn];
   const counters = tensor(device, Uint32Array.from(all.flatMap(({ counter }) => counter)));
   const keys = tensor(device, Uint32Array.from(all.flatMap(({ key }) => key)));
-  const { words } = kernel(
-    { counters, keys },
-    { words: { shape: [4 * all.length], dtype: "u32" } },
-    { n: all.length },
-  );
+  const { words } = kernel({ counters, keys }, { words: { shape: [4 * all.length], dtype: "u32" } }, { n: all.length });
   expect(await words.read()).toEqual(Uint32Array.from(all.flatMap(({ counter, key }) => philox(counter, key))));
 });

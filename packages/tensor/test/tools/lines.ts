@@ -2,32 +2,43 @@
 import { type DType, fromBf16, fromF16, toBf16, toF16 } from "../../src/dtype.ts";
 import { Random } from "../../src/cases.ts";
 import type { Device } from "../../src/gpu/device.ts";
-import { type Shape, size } from "../../src/shape.ts";
-import { at, build, indicesOf, type Plain } from "./arrays.ts";
+import { type Shape, size, strides } from "../../src/shape.ts";
+import type { Plain } from "./arrays.ts";
 
 /** Every line along an axis is replaced by `f` of it, which may have another length. */
 export function mapLines(x: Plain, axis: number, f: (line: readonly number[]) => readonly number[]): Plain {
-  const { shape } = x;
-  const length = shape[axis] as number;
-  const lines = new Map<string, readonly number[]>();
-  const keyOf = (index: readonly number[]): string => index.toSpliced(axis, 1).join();
-  let width = f(Array<number>(length).fill(0)).length;
-  for (const index of indicesOf(shape.with(axis, 1))) {
-    const line = f(Array.from({ length }, (_, k) => at(x, index.with(axis, k))));
-    lines.set(keyOf(index), line);
-    width = line.length;
+  const length = x.shape[axis] as number;
+  const inner = size(x.shape.slice(axis + 1));
+  const width = f(Array<number>(length).fill(0)).length;
+  const shape = x.shape.with(axis, width);
+  const values = Array<number>(size(shape));
+  for (let line = 0; line < size(shape.with(axis, 1)); line++) {
+    const [outer, column] = [Math.floor(line / inner), line % inner];
+    const elements = Array.from({ length }, (_, k) => x.values[(outer * length + k) * inner + column] as number);
+    for (const [k, y] of f(elements).entries()) values[(outer * width + k) * inner + column] = y;
   }
-  return build(shape.with(axis, width), (index) => lines.get(keyOf(index))?.[index[axis] as number] as number);
+  return { shape, values };
+}
+
+/** The elements that differ only along `axes`, for each index of the shape where these have length 1. */
+export function groupsOf(x: Plain, axes: readonly number[]): { kept: Shape; groups: number[][] } {
+  const kept = x.shape.map((n, d) => (axes.includes(d) ? 1 : n));
+  const steps = strides(kept).map((step, d) => (axes.includes(d) ? 0 : step));
+  const groups = Array.from({ length: size(kept) }, (): number[] => []);
+  const visit = (axis: number, begin: number, spread: number, group: number): void => {
+    if (axis === kept.length) return void groups[group]?.push(x.values[begin] as number);
+    const length = x.shape[axis] as number;
+    const next = spread / length;
+    for (let i = 0; i < length; i++) visit(axis + 1, begin + i * next, next, group + i * (steps[axis] as number));
+  };
+  if (x.values.length > 0) visit(0, 0, x.values.length, 0);
+  return { kept, groups };
 }
 
 /** Every group of elements that differ only along `axes` is replaced by one number; the axes stay with length 1. */
 export function reduceGroups(x: Plain, axes: readonly number[], f: (group: readonly number[]) => number): Plain {
-  const kept = x.shape.map((n, d) => (axes.includes(d) ? 1 : n));
-  const groups = new Map<string, number[]>();
-  const keyOf = (index: readonly number[]): string => index.map((i, d) => (axes.includes(d) ? 0 : i)).join();
-  for (const index of indicesOf(kept)) groups.set(index.join(), []);
-  for (const index of indicesOf(x.shape)) groups.get(keyOf(index))?.push(at(x, index));
-  return build(kept, (index) => f(groups.get(index.join()) as number[]));
+  const { kept, groups } = groupsOf(x, axes);
+  return { shape: kept, values: groups.map(f) };
 }
 
 /** The value of a number once it is stored in a dtype. */
