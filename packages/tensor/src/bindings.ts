@@ -30,11 +30,15 @@ export const windowBytes = (limits: Limits): number => Math.floor(limits.maxStor
 /** How many bindings a tensor of so many bytes takes. */
 export const windowsOf = (bytes: number, limits: Limits): number => Math.max(1, Math.ceil(bytes / windowBytes(limits)));
 
-/** The buffer ranges of a tensor, one for each window. */
-export function pushWindows(into: Binding[], buffer: DeviceBuffer, bytes: number, limits: Limits): void {
+/**
+ * The buffer ranges of a tensor, one for each window.
+ *
+ * @param first  where it begins in the buffer, in bytes
+ */
+export function pushWindows(into: Binding[], buffer: DeviceBuffer, first: number, bytes: number, limits: Limits): void {
   const step = windowBytes(limits);
-  for (let offset = 0; offset === 0 || offset < bytes; offset += step) {
-    into.push({ buffer, offset, bytes: Math.min(step, Math.max(4, bytes - offset)) });
+  for (let at = 0; at === 0 || at < bytes; at += step) {
+    into.push({ buffer, offset: first + at, bytes: Math.min(step, Math.max(4, bytes - at)) });
   }
 }
 

@@ -17,7 +17,7 @@ import { expect, test } from "./testing.ts";
 const only = ([first]: readonly Tensor[]): Tensor => first as Tensor;
 
 /** The identity, which calls `seen` when a cotangent passes. */
-const probe = defineOp<[x: Tensor], { seen(): void }>({
+const probe = defineOp<[x: Tensor], { readonly seen: () => void }>({
   name: "probe",
   forward: ([x]) => x,
   saves: { inputs: [false], output: false },
@@ -196,7 +196,7 @@ test("a result that is dropped takes its tape along", async () => {
   expect(device.memory().live).toBe(live);
 });
 
-test("checkpoint gives the same gradients and runs its function again on the way back", async ({ device, random }) => {
+test("checkpoint gives the same gradients and runs its function again on the way back", async ({ random }) => {
   const [x, w, b] = [random.normal([3, 4]), random.normal([4, 4]), random.normal([4])].map((t) => requireGrad(t));
   let runs = 0;
   // w is an input, b is captured.

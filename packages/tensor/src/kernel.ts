@@ -39,6 +39,10 @@ export interface KernelSpec<
   readonly updates?: readonly W[];
   readonly uniforms: U;
   readonly knobs: K;
+  /** What a setting asks of the device; one that it lacks is never chosen. */
+  needs?(setting: Setting<K>): readonly GPUFeatureName[];
+  /** The knobs that suit a device and a call, in place of their defaults. */
+  prefers?(device: Device, uniforms: { readonly [N in keyof U]: number }): Partial<Setting<K>>;
   /** Which tensors are seen otherwise than element by element. */
   forms?(setting: Setting<K>): Forms;
   /**
@@ -62,6 +66,8 @@ export interface Kernel {
   readonly kernelName: string;
   /** Every combination of the knobs. */
   settings(): readonly Setting[];
+  /** Whether the device has what a setting needs. */
+  runsOn(device: Device, setting: Setting): boolean;
   /** Runs `f` with one setting forced. */
   with<T>(setting: Setting, f: () => T): T;
 }
@@ -110,7 +116,7 @@ export function defineKernel<
     Object.entries(spec.knobs).map(([knob, values]) => [knob, values[0]]),
   ) as Setting<K>;
   const known = new WeakMap<Device, Map<string, Pipeline>>();
-  let setting = defaults;
+  let forced: Setting<K> | undefined;
 
   /** The pipeline of one setting for these dtypes and window counts. */
   function specialise(
@@ -144,7 +150,8 @@ export function defineKernel<
   ): Record<O, Tensor> => {
     const device = options.device ?? (bound[0] === undefined ? undefined : tensors[bound[0]].device);
     if (!device) throw new UsageError(`${spec.name}: it has no tensor to take a device from; pass { device }`);
-    const chosen = options.knobs ? { ...setting, ...options.knobs } : setting;
+    let chosen = forced ?? (spec.prefers ? { ...defaults, ...spec.prefers(device, uniforms) } : defaults);
+    if (options.knobs) chosen = { ...chosen, ...options.knobs };
     const forms = spec.forms?.(chosen);
 
     const made = {} as Record<O, Tensor>;
@@ -168,7 +175,7 @@ export function defineKernel<
         device.refuseMixing(storage.device, spec.name);
         dtypes.push(tensor.dtype);
         windows.push(windowsOf(bytes, device.limits));
-        pushWindows(bindings, storage.buffer, bytes, device.limits);
+        pushWindows(bindings, storage.buffer, tensor.offset, bytes, device.limits);
         key += `${tensor.dtype}${windows.at(-1)} `;
       };
       for (const name of bound) bind(tensors[name]);
@@ -207,13 +214,15 @@ export function defineKernel<
         [{}],
       );
     },
-    with<T>(forced: Setting, f: () => T): T {
-      const was = setting;
-      setting = forced as Setting<K>;
+    runsOn: (device, setting) =>
+      (spec.needs?.(setting as Setting<K>) ?? []).every((feature) => device.features.has(feature)),
+    with<T>(setting: Setting, f: () => T): T {
+      const was = forced;
+      forced = setting as Setting<K>;
       try {
         return f();
       } finally {
-        setting = was;
+        forced = was;
       }
     },
   } satisfies Kernel);

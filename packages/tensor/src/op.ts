@@ -13,8 +13,13 @@ export interface OpSpec<I extends readonly Tensor[], P> {
   check?(inputs: I, params: P): void;
   /** The same in primitives: its meaning, its oracle, and what `openDevice({ kernels: "reference" })` runs. */
   reference?(inputs: I, params: P): Tensor;
-  /** Runs untaped. */
-  forward(inputs: I, params: P): Tensor;
+  /**
+   * Runs untaped.
+   *
+   * @param needs  which inputs will want a cotangent
+   * @returns      the output, perhaps followed by what else only `vjp` reads
+   */
+  forward(inputs: I, params: P, needs: readonly boolean[]): Tensor | readonly [y: Tensor, ...extras: Tensor[]];
   /**
    * What `vjp` reads, perhaps by which inputs want a cotangent; by default every input and the output. The rest is not
    * held and may not be read.
@@ -23,9 +28,10 @@ export interface OpSpec<I extends readonly Tensor[], P> {
   /**
    * The cotangent of each input, null where none flows. Runs untaped.
    *
-   * @param y      the output
-   * @param dy     its cotangent, of the same shape
-   * @param needs  which inputs want a cotangent; that of another may be null
+   * @param y       the output
+   * @param dy      its cotangent, of the same shape
+   * @param needs   which inputs want a cotangent; that of another may be null
+   * @param extras  what `forward` returned after the output
    */
   vjp(
     inputs: I,
@@ -33,6 +39,7 @@ export interface OpSpec<I extends readonly Tensor[], P> {
     y: Tensor,
     dy: Tensor,
     needs: readonly boolean[],
+    extras: readonly Tensor[],
   ): { readonly [N in keyof I]: Tensor | null };
 }
 
@@ -55,26 +62,39 @@ export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpe
     const params = args.at(-1) as P;
     spec.check?.(inputs, params);
     if (spec.reference && inputs[0]?.device.kernels === "reference") return spec.reference(inputs, params);
-    const y = scope(() => untaped(() => own(spec.forward(inputs, params), inputs)));
-    if (isTaping() && inputs.some((input) => input.requiresGrad)) {
-      const needs = inputs.map((input) => input.requiresGrad);
+    const tapes = isTaping();
+    const needs = inputs.map((input) => tapes && input.requiresGrad);
+    const [y, ...extras] = scope(() =>
+      untaped((): readonly [Tensor, ...Tensor[]] => {
+        const made = spec.forward(inputs, params, needs);
+        const [y, ...extras] = isTensor(made) ? [made] : made;
+        return [own(y, inputs), ...extras];
+      }),
+    );
+    if (needs.includes(true)) {
       const { inputs: reads, output = true } =
         (typeof spec.saves === "function" ? spec.saves(needs) : spec.saves) ?? {};
       const save = inputs.map((input, i) => (reads?.[i] === false ? input.ghost(spec.name) : input));
-      save.push(output ? y : y.ghost(spec.name));
+      save.push(output ? y : y.ghost(spec.name), ...extras);
+      const count = inputs.length;
       record({
         name: spec.name,
         inputs,
         outputs: [y],
         save,
-        backward: (saved, [dy]) =>
-          spec.vjp(saved.slice(0, -1) as unknown as I, params, saved.at(-1) as Tensor, dy as Tensor, needs),
+        backward: (saved, [dy]) => {
+          const [kept, y, ...extras] = [saved.slice(0, count), ...saved.slice(count)] as [unknown, Tensor, ...Tensor[]];
+          return spec.vjp(kept as I, params, y, dy as Tensor, needs, extras);
+        },
       });
     }
+    for (const extra of extras) extra.dispose();
     return y;
   };
   return Object.assign(call, { spec });
 }
+
+const isTensor = (made: Tensor | readonly Tensor[]): made is Tensor => "shape" in made;
 
 /** A forward may return an input as it is; the tape needs a handle of its own. */
 const own = (y: Tensor, inputs: readonly Tensor[]): Tensor => (inputs.includes(y) ? y.alias() : y);

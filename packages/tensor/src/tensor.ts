@@ -1,6 +1,6 @@
 /** A tensor: a shape, a dtype, memory on a device, and how it was made. It knows no op; `methods.ts` gives it its methods. */
-import { byteLength, type DType, fromBf16, fromF16, type TypedArray } from "./dtype.ts";
-import { UsageError } from "./errors.ts";
+import { bits, byteLength, type DType, fromBf16, fromF16, type TypedArray } from "./dtype.ts";
+import { ShapeError, UsageError } from "./errors.ts";
 import { format } from "./format.ts";
 import type { Device } from "./gpu/device.ts";
 import { adopt, type Owned, type Scope, watchEscapes } from "./scope.ts";
@@ -35,15 +35,18 @@ const REMEMBERED_ELEMENTS = 4096;
 export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
   readonly shape: Shape;
   readonly dtype: D;
+  /** Where its first element lies in the storage, in bytes; other than 0 only of {@link rows}. */
+  readonly offset: number;
   /** Which scope frees it. Set by the scopes themselves. */
   owner: Scope | null = null;
   readonly #holding: Holding;
   #remembered: Remembered | undefined;
 
   /** Made by {@link emptyTensor} and the ops. Takes over the caller's hold on `storage`. */
-  constructor(spec: TensorSpec, storage: Storage | null, gone = "it was disposed") {
+  constructor(spec: TensorSpec, storage: Storage | null, gone = "it was disposed", offset = 0) {
     this.shape = spec.shape;
     this.dtype = spec.dtype as D;
+    this.offset = offset;
     this.#holding = { storage, node: null, output: 0, gone };
     if (storage) adopt(this);
   }
@@ -133,7 +136,37 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
 
   /** Another handle on the same memory, off the tape, perhaps under another shape of the same size. */
   alias(shape: Shape = this.shape): Tensor<D> {
-    return new Tensor<D>({ shape, dtype: this.dtype }, this.storage.retain());
+    return new Tensor<D>({ shape, dtype: this.dtype }, this.storage.retain(), undefined, this.offset);
+  }
+
+  /**
+   * Another handle on the rows from `begin` up to `end` of the first axis: the same memory, off the tape. One kernel call
+   * cannot read some rows of a storage and write others.
+   *
+   * @throws {ShapeError} when they are not rows of it
+   * @throws {UsageError} when the first of them does not lie at a multiple of 256 bytes, where WebGPU lets a binding begin,
+   *   or the last ends in the middle of a word
+   */
+  rows(begin: number, end: number): Tensor<D> {
+    const [length, ...rest] = this.shape;
+    if (length === undefined || !(begin >= 0 && begin <= end && end <= length)) {
+      throw new ShapeError(`rows: ${print(this.shape)} has no rows ${begin} to ${end}`);
+    }
+    const rowBytes = (size(rest) * bits(this.dtype)) / 8;
+    // No rows lie nowhere: past the end there may be no memory to bind.
+    const offset = this.offset + (begin === end ? 0 : begin * rowBytes);
+    if (offset % 256 !== 0) {
+      throw new UsageError(`rows: row ${begin} of ${this.#name()} lies at byte ${offset}, no multiple of 256`);
+    }
+    if (end < length && (end * rowBytes) % 4 !== 0) {
+      throw new UsageError(`rows: row ${end} of ${this.#name()} begins in the middle of a word`);
+    }
+    return new Tensor<D>(
+      { shape: [end - begin, ...rest], dtype: this.dtype },
+      this.storage.retain(),
+      undefined,
+      offset,
+    );
   }
 
   /** The same shape and dtype without the memory: what the tape keeps of an input that its gradient does not read. */
@@ -160,7 +193,8 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
   async read(): Promise<TypedArray<D>> {
     const { storage } = this;
     const { version } = storage;
-    const bytes = this.size === 0 ? new ArrayBuffer(0) : await storage.device.read(storage.buffer, this.bytes);
+    const bytes =
+      this.size === 0 ? new ArrayBuffer(0) : await storage.device.read(storage.buffer, this.bytes, this.offset);
     const values = widen(this.dtype, bytes, this.size) as TypedArray<D>;
     if (this.size <= REMEMBERED_ELEMENTS) this.#remembered = { version, values: values.slice() };
     return values;

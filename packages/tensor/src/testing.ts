@@ -144,8 +144,8 @@ function dot(a: ArrayLike<number>, b: ArrayLike<number>): number {
 }
 
 /**
- * Checks an op at every case and every kernel setting: the forward against its reference, and its VJP against automatic
- * differentiation through the reference.
+ * Checks an op at every case and every kernel setting the device can run: the forward against its reference, and its VJP
+ * against automatic differentiation through the reference.
  */
 export function checkOp<I extends readonly Tensor[], P>({ op, cases }: Cases<I, P>): void {
   const { spec } = op;
@@ -155,7 +155,8 @@ export function checkOp<I extends readonly Tensor[], P>({ op, cases }: Cases<I, 
 
   describe(spec.name, () => {
     describe.for(settings)("$kernel.kernelName $setting", ({ kernel, setting }) => {
-      test.for(cases)("$name", async (one, { random }) => {
+      test.for(cases)("$name", async (one, { device, random, skip }) => {
+        if (!kernel.runsOn(device, setting)) skip(`${device.name} lacks a feature it needs`);
         const inputs = one.inputs(random);
         for (const input of inputs) requireGrad(input);
         const want = reference(inputs, one.params);

@@ -318,16 +318,17 @@ export class Device {
   /**
    * Reads bytes back, after everything that was recorded so far.
    *
+   * @param offset  where they begin, a multiple of 4
    * @throws {KernelError | OutOfMemoryError | DeviceLostError}
    */
-  async read(buffer: DeviceBuffer, bytes: number): Promise<ArrayBuffer> {
+  async read(buffer: DeviceBuffer, bytes: number, offset = 0): Promise<ArrayBuffer> {
     this.#faults.refuseIfLost();
     const pieces: { at: number; bytes: number; staging: GPUBuffer }[] = [];
     this.#closePass();
     for (let at = 0; at < bytes; at += PIECE_BYTES) {
       const part = Math.min(PIECE_BYTES, bytes - at);
       const staging = this.#staging.acquire(part);
-      this.#openEncoder().copyBufferToBuffer(buffer.gpu, at, staging, 0, Math.ceil(part / 4) * 4);
+      this.#openEncoder().copyBufferToBuffer(buffer.gpu, offset + at, staging, 0, Math.ceil(part / 4) * 4);
       pieces.push({ at, bytes: part, staging });
     }
     this.flush();

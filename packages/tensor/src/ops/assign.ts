@@ -45,7 +45,8 @@ export function assign<T extends Tensor>(x: T, y: Tensor): T {
   if (!sameShape(x.shape, y.shape)) {
     throw new ShapeError(`assign: ${print(y.shape)} does not fit into ${print(x.shape)}`);
   }
-  if (x.storage === y.storage) return x;
+  const isOneMemory = x.storage === y.storage;
+  if (isOneMemory && x.offset === y.offset) return x;
   if (x.node && !x.node.isLeaf) {
     throw new UsageError(`assign: ${print(x.shape)} was made by ${x.node.name} on the tape, which needs its value`);
   }
@@ -53,7 +54,8 @@ export function assign<T extends Tensor>(x: T, y: Tensor): T {
     throw new UsageError("assign: no gradient flows through it; call it inside untaped()");
   }
   if (x.size === 0) return x;
-  scope(() => untaped(() => write(x, cast(y, x.dtype))));
+  // One call cannot read and write one buffer.
+  scope(() => untaped(() => write(x, cast(isOneMemory ? copy(y) : y, x.dtype))));
   return x;
 }
 

@@ -73,7 +73,10 @@ test.for(names)(
         const b = operand(device, seed + 1, q as number[], db);
         const dtype = promoted(name, da, db);
         const run = (): Tensor => binary[name](upload(device, a, da), upload(device, b, db));
-        if (name === "sub" && dtype === "bool") return expect(run).toThrow(ShapeError);
+        if (name === "sub" && dtype === "bool") {
+          expect(run).toThrow(ShapeError);
+          return;
+        }
         const y = run();
         expect(y.dtype).toBe(dtype);
         const inDtype = (v: number): number => stored(dtype, v);

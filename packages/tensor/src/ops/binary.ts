@@ -88,7 +88,7 @@ function define(name: string, row: Row): (a: Operand, b: Operand) => Tensor {
     }
     const [x, constant] = a instanceof Tensor ? [a, b as number] : [b, a];
     if (!(x instanceof Tensor))
-      throw new UsageError(`${name}: one of its operands must be a tensor, got ${a} and ${b}`);
+      throw new UsageError(`${name}: one of its operands must be a tensor, got ${String(a)} and ${String(b)}`);
     const dtype = float(besideNumber(x.dtype, constant));
     const [one, other] = a instanceof Tensor ? [cast(x, dtype), constant] : [constant, cast(x, dtype)];
     if (!isFloat(dtype) && (Math.abs(constant) > EXACT || (dtype === "u32" && constant < 0))) {

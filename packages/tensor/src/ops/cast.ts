@@ -6,10 +6,19 @@ import { pointwise } from "./pointwise.ts";
 
 const convert = pointwise({ name: "cast", inputs: ["x"], expression: "x" });
 const truth = pointwise({ name: "cast", inputs: ["x"], expression: "select(Y(0), Y(1), x != T(0))" });
+// By their bits: compilers may take NaN for equal to 0, and adapters the smallest numbers for 0.
+const floatTruth = pointwise({
+  name: "cast",
+  inputs: ["x"],
+  expression: "select(Y(0), Y(1), (bitcast<C>(x) & C(0x7fffffffu)) != C(0u))",
+});
 
 const op = defineOp<[x: Tensor], DType>({
   name: "cast",
-  forward: ([x], dtype) => (dtype === "bool" ? truth({ x }, dtype) : convert({ x }, dtype)),
+  forward([x], dtype) {
+    const run = dtype !== "bool" ? convert : isFloat(x.dtype) ? floatTruth : truth;
+    return run({ x }, dtype);
+  },
   saves: { inputs: [false], output: false },
   vjp: ([x], dtype, _, dy) => [isFloat(x.dtype) && isFloat(dtype) ? cast(dy, x.dtype) : null],
 });

@@ -33,7 +33,7 @@ function define(name: string, row: string): (a: Operand, b: Operand) => Tensor<"
   return (a, b) => {
     const x = a instanceof Tensor ? a : b;
     if (!(x instanceof Tensor))
-      throw new UsageError(`${name}: one of its operands must be a tensor, got ${a} and ${b}`);
+      throw new UsageError(`${name}: one of its operands must be a tensor, got ${String(a)} and ${String(b)}`);
     const lift = (value: Operand): Tensor =>
       value instanceof Tensor ? value : full(x.device, [], value, besideNumber(x.dtype, value));
     const [left, right] = [lift(a), lift(b)];

@@ -116,7 +116,11 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
   }
   const walk = batches(batch, a, b);
   if (!walk) return multiply(repeated(a, batch), repeated(b, batch), transposes, dtype, tile);
-  if (!tile && size(shape) * k <= SMALL) {
+  const wide = { a: (transposeA ? m : k) % 4 === 0, b: (transposeB ? k : n) % 4 === 0, y: n % 4 === 0 };
+  // Where a tensor takes several bindings every load and store is a choice: much code, which some drivers choke on.
+  const windowed = [a.bytes, b.bytes, 4 * size(shape)].some((bytes) => windowsOf(bytes, a.device.limits) > 1);
+  const small = size(shape) * k <= SMALL || (windowed && !(wide.a && wide.b && wide.y));
+  if (small && !tile) {
     const [rowA, stepA] = transposeA ? [1, m] : [k, 1];
     const [stepB, columnB] = transposeB ? [1, k] : [n, 1];
     const sizes = { m, n, k, size: size(shape), rowA, stepA, stepB, columnB };
@@ -125,13 +129,12 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
   const kernel = tiles({
     transposeA,
     transposeB,
-    wideA: (transposeA ? m : k) % 4 === 0,
-    wideB: (transposeB ? k : n) % 4 === 0,
-    wideY: n % 4 === 0,
+    wideA: wide.a,
+    wideB: wide.b,
+    wideY: wide.y,
     ragged: k % 4 !== 0,
   });
-  const windowed = [a.bytes, b.bytes, 4 * size(shape)].some((bytes) => windowsOf(bytes, a.device.limits) > 1);
-  const chosen = tile ?? choose(a.device, m, transposeB, windowed);
+  const chosen = tile ?? choose(a.device, windowed ? Math.min(m, 4) : m, transposeB);
   const [columns, rows] = coverage(chosen);
   const across = Math.ceil(n / columns);
   const down = Math.ceil(m / rows);
@@ -142,18 +145,12 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
 /** Up to so many products of two numbers the plain kernel serves. */
 const SMALL = 2 ** 16;
 
-/**
- * The tile that suits an adapter and a height; the rest of the shape matters less.
- *
- * @param windowed  some tensor takes several bindings, so that every load and store is a choice between them: a tall tile
- *   would take very long to compile
- */
-function choose({ kind, subgroupSize }: Device, m: number, transposeB: boolean, windowed: boolean): Tile {
+/** The tile that suits an adapter and a height; the rest of the shape matters less. */
+function choose({ kind, subgroupSize }: Device, m: number, transposeB: boolean): Tile {
   if (kind !== "hardware" && subgroupSize >= 4 && subgroupSize <= 16) {
-    const rows = windowed ? Math.min(m, 4) : m;
-    return { rows: rows > 8 ? 16 : rows > 4 ? 8 : rows > 1 ? 4 : 1, arrangement: "shared" };
+    return { rows: m > 8 ? 16 : m > 4 ? 8 : m > 1 ? 4 : 1, arrangement: "shared" };
   }
-  if (m > 4) return { rows: windowed ? 4 : 8, arrangement: "block" };
+  if (m > 4) return { rows: 8, arrangement: "block" };
   return { rows: m > 1 ? 4 : 1, arrangement: transposeB ? "dots" : "columns" };
 }
 

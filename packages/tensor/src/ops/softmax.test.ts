@@ -12,13 +12,13 @@ import { logSoftmax, softmax } from "./softmax.ts";
 
 /** Both in double precision, on one line. */
 const plain = {
-  softmax(line: readonly number[]): number[] {
+  softmax: (line: readonly number[]): number[] => {
     const top = Math.max(...line);
     const powers = line.map((x) => Math.exp(x - top));
     const total = powers.reduce((a, b) => a + b, 0);
     return powers.map((p) => p / total);
   },
-  logSoftmax(line: readonly number[]): number[] {
+  logSoftmax: (line: readonly number[]): number[] => {
     const top = Math.max(...line);
     const total = line.reduce((sum, x) => sum + Math.exp(x - top), 0);
     return line.map((x) => x - top - Math.log(total));
@@ -26,11 +26,11 @@ const plain = {
 };
 /** The cotangent of a line of logits from the result and its cotangent. */
 const slope = {
-  softmax(y: readonly number[], dy: readonly number[]): number[] {
+  softmax: (y: readonly number[], dy: readonly number[]): number[] => {
     const dot = y.reduce((sum, p, i) => sum + p * (dy[i] as number), 0);
     return y.map((p, i) => p * ((dy[i] as number) - dot));
   },
-  logSoftmax(y: readonly number[], dy: readonly number[]): number[] {
+  logSoftmax: (y: readonly number[], dy: readonly number[]): number[] => {
     const total = dy.reduce((a, b) => a + b, 0);
     return y.map((p, i) => (dy[i] as number) - Math.exp(p) * total);
   },

@@ -111,7 +111,8 @@ export const sinHelper = `
 
 /**
  * aᵇ of f32 as C's pow has it, also for a negative `a` and a whole `b`: exp2(b · log₂a), with log₂a in two words, so that
- * a large `b` does not magnify its rounding. `head` keeps 12 bits of a number, so that products of heads are exact.
+ * a large `b` does not magnify its rounding. `head` keeps 12 bits of a number, so that products of heads are exact; and
+ * compilers, which may cancel (a + b) − a, see no further than its bits.
  *
  * @see Ng, Sun's fdlibm, e_pow.c, for the splitting
  */
@@ -132,10 +133,8 @@ export const powHelper = `
     let tail = s * z * (0.33333333333 + z * (0.2 + z * (0.14285714286 + z * (0.11111111111 + z * 0.090909090909))));
     let p1 = s1 * 2.884765625;
     let p2 = s1 * 0.000624456777927 + (s2 + tail) * 2.885390081777927;
-    let sum = k + p1;
-    let rest = (p1 - (sum - k)) + p2;
-    let log1 = head(sum + rest);
-    let log2 = rest - (log1 - sum);
+    let log1 = head(k + (p1 + p2));
+    let log2 = (p1 - (log1 - k)) + p2;
     let e = clamp(b, -0x1p33, 0x1p33);
     let e1 = head(e);
     let y1 = log1 * e1;

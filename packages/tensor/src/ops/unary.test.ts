@@ -1,5 +1,7 @@
+import { stored } from "../../test/tools/lines.ts";
 import { checkGradients, expect, test } from "../testing.ts";
-import { tensor } from "./create.ts";
+import { cast } from "./cast.ts";
+import { full, tensor } from "./create.ts";
 import { unary, type UnaryName } from "./unary.ts";
 
 /** The same functions in double precision. */
@@ -30,9 +32,14 @@ const plain: Record<UnaryName, (x: number) => number> = {
   gelu: (x) => 0.5 * x * (1 + erf(x / Math.SQRT2)),
 };
 
-/** By its series, which converges everywhere. */
+/** By its series near 0, by its continued fraction elsewhere. */
 function erf(x: number): number {
-  if (Math.abs(x) > 5) return Math.sign(x);
+  const a = Math.abs(x);
+  if (a > 3) {
+    let rest = 0;
+    for (let n = 60; n > 0; n--) rest = n / 2 / (a + rest);
+    return Math.sign(x) * (1 - Math.exp(-a * a) / Math.sqrt(Math.PI) / (a + rest));
+  }
   let [term, total] = [x, x];
   for (let n = 1; n < 200; n++) {
     term *= (-x * x) / n;
@@ -53,6 +60,80 @@ test.for(names)("%s agrees with double precision at odd sizes", async (name, { d
       { shape: [length], values: Array.from(points, plain[name]) },
       { absolute: 2e-6, relative: 2e-6 },
     );
+  }
+});
+
+/** Evenly over what a range holds, in one direction or both. */
+const ranges: readonly (readonly [name: string, point: (t: number) => number])[] = [
+  ["±1", (t) => 2 * t - 1],
+  ["±12", (t) => 24 * t - 12],
+  ["±87", (t) => 174 * t - 87],
+  ["±100,000", (t) => 2e5 * t - 1e5],
+  ["the numbers near 1", (t) => 1 + 1e-3 * (t - 0.5)],
+  ["all magnitudes", (t) => (t < 0.5 ? -1 : 1) * 10 ** (60 * ((2 * t) % 1) - 30)],
+];
+const POINTS = 8191;
+
+test.for(ranges)("every function keeps 1e-6 over %s", async ([, point], { device }) => {
+  const all = Float32Array.from({ length: POINTS }, (_, i) => point(i / (POINTS - 1)));
+  for (const name of names) {
+    const least = name === "log1p" ? -1 : 0;
+    const x = positive.has(name) || name === "log1p" ? all.filter((v) => v > least) : all;
+    // The largest f32 and the smallest normal one are the edges of what is asked.
+    const held = (v: number): number => (Math.abs(v) < 2 ** -126 ? 0 : Math.fround(v));
+    const want = Float64Array.from(x, (v) => held(plain[name](v)));
+    await expect(unary[name](tensor(device, x)), name).toBeClose(
+      { shape: [x.length], values: want },
+      { absolute: 1e-6, relative: 1e-6 },
+    );
+  }
+});
+
+test("integers stay integers where the result is whole, and become f32 elsewhere", async ({ device }) => {
+  const x = tensor(device, Int32Array.of(-5, 0, 2 ** 24 + 1));
+  for (const [name, want] of [
+    ["neg", [5, 0, -(2 ** 24) - 1]],
+    ["abs", [5, 0, 2 ** 24 + 1]],
+    ["sign", [-1, 0, 1]],
+    ["square", [25, 0, Math.imul(2 ** 24 + 1, 2 ** 24 + 1)]],
+    ["relu", [0, 0, 2 ** 24 + 1]],
+    ["floor", [-5, 0, 2 ** 24 + 1]],
+    ["ceil", [-5, 0, 2 ** 24 + 1]],
+    ["round", [-5, 0, 2 ** 24 + 1]],
+  ] as const) {
+    const y = unary[name](x);
+    expect(y.dtype).toBe("i32");
+    await expect(y).toBeClose(want);
+  }
+  const u = tensor(device, Uint32Array.of(0, 3, 2 ** 32 - 1));
+  await expect(unary.neg(u)).toBeClose([0, 2 ** 32 - 3, 1]);
+  await expect(unary.sign(u)).toBeClose([0, 1, 1]);
+  await expect(unary.abs(u)).toBeClose([0, 3, 2 ** 32 - 1]);
+  await expect(unary.relu(u)).toBeClose([0, 3, 2 ** 32 - 1]);
+  expect(unary.square(u).dtype).toBe("u32");
+  const b = tensor(device, [true, false]);
+  expect(unary.neg(b).dtype).toBe("i32");
+  await expect(unary.neg(b)).toBeClose([-1, 0]);
+  expect(unary.exp(x).dtype).toBe("f32");
+  await expect(unary.sqrt(b)).toBeClose([1, 0]);
+});
+
+test.for(["f16", "bf16"] as const)("%s is computed in f32 and rounded once", async (dtype, { random }) => {
+  const x = random.normal([301], 2, dtype);
+  for (const name of names) {
+    const y = unary[name](x);
+    expect(y.dtype).toBe(dtype);
+    const wide = await unary[name](cast(x, "f32")).read();
+    await expect(y).toBeClose(Array.from(wide, (v) => stored(dtype, v)));
+  }
+});
+
+test("scalars, nothing and more elements than 65,535 workgroups hold are all computed", async ({ device }) => {
+  await expect(unary.square(tensor(device, 3))).toBeClose({ shape: [], values: [9] });
+  expect((await unary.exp(full(device, [0, 3], 1)).read()).length).toBe(0);
+  for (const n of [64 * 65_536 + 1, 4 * 64 * 65_536]) {
+    const y = await unary.neg(full(device, [n], 3)).read();
+    expect([y[0], y[n >> 1], y[n - 1]]).toEqual([-3, -3, -3]);
   }
 });
 

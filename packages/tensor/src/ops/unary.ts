@@ -43,7 +43,7 @@ const table = {
   /** Halves go to the even neighbour, as IEEE, NumPy and PyTorch have it. */
   round: { y: "round(x)", dx: "0", whole: ["x", "x"] },
   relu: { y: "select(x, T(0.0), x <= T(0.0))", dx: "select(dy, T(0.0), x <= T(0.0))", whole: ["max(x, T(0))", "x"] },
-  sigmoid: { y: "1.0 / (1.0 + exp(-x))", dx: "dy * y * (1.0 - y)" },
+  sigmoid: { y: "select(1.0 / (1.0 + exp(-x)), x, is_nan(x))", dx: "dy * y * (1.0 - y)" },
   silu: {
     y: "x / (1.0 + exp(-x))",
     dx: "dy * silu_slope(x)",

@@ -84,7 +84,7 @@ test("rand is uniform", async ({ device }) => {
 
 test("rand stretches over any range, in any float dtype", async ({ device }) => {
   const unit = await rand(device, [1000], { seed: 2 }).read();
-  const wide = await rand(device, [1000], { seed: 2, from: -3, to: 5 });
+  const wide = rand(device, [1000], { seed: 2, from: -3, to: 5 });
   await expect(wide).toBeClose({ shape: [1000], values: unit.map((v) => -3 + 8 * v) }, { absolute: 1e-6 });
   const half = rand(device, [1000], { seed: 2, dtype: "bf16" });
   expect(half.dtype).toBe("bf16");

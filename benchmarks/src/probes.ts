@@ -1,0 +1,72 @@
+/** What the device can do at most, measured by kernels that do nothing else: multiply-adds in registers, and a copy. */
+import { type Device, full } from "@rot/tensor";
+import { defineKernel, main, wgsl } from "@rot/tensor/kernel";
+import { time } from "./timing.ts";
+
+/** 10⁹ operations and 10⁹ bytes a second. */
+export interface Peaks {
+  readonly gigaflops: number;
+  readonly gigabytes: number;
+}
+
+/** Vectors of four that each lane keeps, and steps of the chain it carries each through. */
+const [ACCUMULATORS, STEPS, LOOPS, GROUPS] = [4, 8, 256, 512];
+
+const chain = defineKernel({
+  name: "probe.fma",
+  inputs: ["x"],
+  outputs: ["y"],
+  uniforms: { loops: "u32" },
+  knobs: {},
+  forms: () => ({ x: "vec4", y: "vec4" }),
+  source: (bindings) => wgsl`
+    ${bindings}
+    ${main(64)}
+      let a = load_x(lane);
+      let b = load_x(lane + 64u);
+      ${Array.from({ length: ACCUMULATORS }, (_, i) => `var c${i} = a * ${i + 1}.5;`).join(" ")}
+      for (var i = 0u; i < u.loops; i++) {
+        ${Array.from({ length: STEPS }, () => Array.from({ length: ACCUMULATORS }, (_, i) => `c${i} = c${i} * a + b;`).join(" ")).join("\n")}
+      }
+      store_y(group * 64u + lane, ${Array.from({ length: ACCUMULATORS }, (_, i) => `c${i}`).join(" + ")});
+    }`,
+  grid: () => GROUPS,
+});
+
+const copy = defineKernel({
+  name: "probe.copy",
+  inputs: ["x"],
+  outputs: ["y"],
+  uniforms: { n: "u32" },
+  knobs: {},
+  forms: () => ({ x: "words4", y: "words4" }),
+  source: (bindings) => wgsl`
+    ${bindings}
+    ${main(64)}
+      let i = group * 64u + lane;
+      if (i < u.n) { store_y(i, load_x(i)); }
+    }`,
+  grid: ({ n }) => Math.ceil(n / 64),
+});
+
+/** Elements of the copy: 64 MiB, more than any cache holds. */
+const COPIED = 2 ** 24;
+
+/** Measures both peaks. */
+export async function measurePeaks(device: Device, rounds: number): Promise<Peaks> {
+  const seeds = full(device, [512], 0.5);
+  const large = full(device, [COPIED], 1);
+  const flops = {
+    name: "fma",
+    run: () => chain({ x: seeds }, { y: { shape: [GROUPS * 256], dtype: "f32" } }, { loops: LOOPS }),
+  };
+  const bytes = { name: "copy", run: () => copy({ x: large }, { y: large }, { n: COPIED / 4 }) };
+  const results = await time(device, [flops, bytes], rounds);
+  const best = (name: string): number => Math.min(...(results.get(name) ?? []));
+  seeds.dispose();
+  large.dispose();
+  return {
+    gigaflops: (2 * 4 * 64 * GROUPS * LOOPS * STEPS * ACCUMULATORS) / best("fma") / 1e6,
+    gigabytes: (8 * COPIED) / best("copy") / 1e6,
+  };
+}
