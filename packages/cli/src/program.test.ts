@@ -51,7 +51,7 @@ test("a misspelt command or flag is answered with the nearest one and exit code 
     stderr: expect.stringContaining("Did you mean --json?"),
   });
   expect(run(["doctor"], { ROT_DEBUG: "loud" })).toMatchObject({
-    status: 4,
+    status: 2,
     stderr: expect.stringContaining("ROT_DEBUG"),
   });
 });

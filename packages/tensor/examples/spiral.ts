@@ -79,17 +79,11 @@ const chosen = await scope(() =>
 ).read();
 const picture = new PNG({ width: pixels, height: pixels });
 const paint = (pixel: number, colour: readonly number[], shade: number): void =>
-  void picture.data.set([...colour.map((c) => Math.round(c * shade)), 255], 4 * pixel);
+  picture.data.set([...colour.map((c) => Math.round(c * shade)), 255], 4 * pixel);
 for (const [pixel, arm] of chosen.entries()) paint(pixel, colours[arm] as number[], 1);
 for (const { arm, x, y } of points) {
   const [column, row] = [x, y].map((v) => Math.round(((v + 1.1) / 2.2) * (pixels - 1))) as [number, number];
-  for (const [dx, dy] of [
-    [0, 0],
-    [1, 0],
-    [0, 1],
-    [1, 1],
-  ] as const)
-    paint((row + dy) * pixels + column + dx, colours[arm] as number[], 0.5);
+  for (const corner of [0, 1, pixels, pixels + 1]) paint(row * pixels + column + corner, colours[arm] as number[], 0.5);
 }
 writeFileSync(path, PNG.sync.write(picture));
 console.log(`the decision boundary is in ${path}`);

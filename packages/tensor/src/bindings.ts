@@ -31,15 +31,24 @@ export const windowBytes = (limits: Limits): number => Math.floor(limits.maxStor
 export const windowsOf = (bytes: number, limits: Limits): number => Math.max(1, Math.ceil(bytes / windowBytes(limits)));
 
 /**
- * The buffer ranges of a tensor, one for each window.
+ * Adds the buffer ranges of a tensor, one for each window.
  *
  * @param first  where it begins in the buffer, in bytes
+ * @returns      how many
  */
-export function pushWindows(into: Binding[], buffer: DeviceBuffer, first: number, bytes: number, limits: Limits): void {
+export function pushWindows(
+  into: Binding[],
+  buffer: DeviceBuffer,
+  first: number,
+  bytes: number,
+  limits: Limits,
+): number {
   const step = windowBytes(limits);
-  for (let at = 0; at === 0 || at < bytes; at += step) {
-    into.push({ buffer, offset: first + at, bytes: Math.min(step, Math.max(4, bytes - at)) });
+  const count = windowsOf(bytes, limits);
+  for (let i = 0; i < count; i++) {
+    into.push({ buffer, offset: first + i * step, bytes: Math.min(step, Math.max(4, bytes - i * step)) });
   }
+  return count;
 }
 
 /** @throws {DeviceError} when the adapter allows fewer storage buffers than the slots take */

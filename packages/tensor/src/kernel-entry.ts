@@ -3,4 +3,5 @@ export { defineKernel } from "./kernel.ts";
 export type { CallableKernel, CallOptions, Grid, Kernel, KernelSpec, Knobs, Scalar, Setting } from "./kernel.ts";
 export type { Form } from "./bindings.ts";
 export type { Device } from "./gpu/device.ts";
+export { emptyTensor } from "./tensor.ts";
 export { main, wgsl, type WgslValue } from "./wgsl.ts";

@@ -44,6 +44,35 @@ test("a kernel gives the same at each of its settings, and is named in the memor
   expect(device.memory().labels.get("test.double")).toBeUndefined();
 });
 
+test("a kernel takes the knobs it prefers for a call, unless a setting is forced or the call names them", async ({
+  device,
+}) => {
+  const told = defineKernel({
+    name: "test.told",
+    inputs: [],
+    outputs: ["y"],
+    uniforms: { n: "u32" },
+    knobs: { value: [1, 2, 3], needed: [false, true] },
+    needs: ({ needed }) => (needed ? ["texture-compression-astc-sliced-3d"] : []),
+    prefers: (_, { n }) => (n > 4 ? { value: 2 } : {}),
+    source: (bindings, { value }) => wgsl`
+      ${bindings}
+      ${main(64)}
+        if (lane < u.n) { store_y(lane, ${value}.0); }
+      }`,
+    grid: () => 1,
+  });
+  const run = (n: number, knobs = {}) =>
+    told({}, { y: { shape: [n], dtype: "f32" } }, { n }, { device, knobs }).y.read();
+  expect(await run(2)).toEqual(Float32Array.of(1, 1));
+  expect((await run(5))[0]).toBe(2);
+  expect((await run(5, { value: 3 }))[0]).toBe(3);
+  expect((await told.with({ value: 3, needed: false }, () => run(5)))[0]).toBe(3);
+  expect((await told.with({ value: 3, needed: false }, () => run(5, { value: 1 })))[0]).toBe(1);
+  expect(told.runsOn(device, { value: 1, needed: false })).toBe(true);
+  expect(told.runsOn(device, { value: 1, needed: true })).toBe(false);
+});
+
 test("a knob can be set for one call", async ({ device }) => {
   const x = tensor(device, [1, 2]);
   const { y } = double({ x }, { y: x }, { n: 2, factor: 3 }, { knobs: { by: "multiply" } });

@@ -1,6 +1,6 @@
 /** A kernel: one WGSL entry point, its bindings, its uniforms and the knobs the tuner may turn. */
-import { checkBindingCount, type Form, preamble, pushWindows, type Slot, windowsOf } from "./bindings.ts";
-import { bits, byteLength, type DType } from "./dtype.ts";
+import { checkBindingCount, type Form, preamble, pushWindows, type Slot } from "./bindings.ts";
+import { bits, type DType } from "./dtype.ts";
 import { DeviceError, ShapeError, UsageError } from "./errors.ts";
 import type { Binding, Device } from "./gpu/device.ts";
 import type { Access, Pipeline } from "./gpu/pipelines.ts";
@@ -152,34 +152,29 @@ export function defineKernel<
     if (!device) throw new UsageError(`${spec.name}: it has no tensor to take a device from; pass { device }`);
     let chosen = forced ?? (spec.prefers ? { ...defaults, ...spec.prefers(device, uniforms) } : defaults);
     if (options.knobs) chosen = { ...chosen, ...options.knobs };
-    const forms = spec.forms?.(chosen);
 
     const made = {} as Record<O, Tensor>;
     for (const name of spec.outputs) {
       const { shape, dtype } = outputs[name];
       // Two 16-bit elements share a word, and two invocations must not write one word.
-      const wide = bits(dtype) === 16 && !forms?.[name]?.startsWith("words");
+      const wide = bits(dtype) === 16 && !spec.forms?.(chosen)[name]?.startsWith("words");
       made[name] = emptyTensor(device, { shape, dtype: wide ? "f32" : dtype }, spec.name);
     }
 
     const grid = foldGrid(spec.grid(uniforms, chosen), device, spec.name);
     const empty = spec.outputs.length > 0 && spec.outputs.every((name) => size(outputs[name].shape) === 0);
     if (!empty && grid[0] * grid[1] * grid[2] > 0) {
-      const dtypes: DType[] = [];
+      const seen = [...bound.map((name) => tensors[name]), ...spec.outputs.map((name) => made[name])];
       const windows: number[] = [];
       const bindings: Binding[] = [];
       let key = "";
-      const bind = (tensor: Tensor): void => {
-        const { storage } = tensor;
-        const bytes = Math.max(4, byteLength(tensor.dtype, tensor.size));
-        device.refuseMixing(storage.device, spec.name);
-        dtypes.push(tensor.dtype);
-        windows.push(windowsOf(bytes, device.limits));
-        pushWindows(bindings, storage.buffer, tensor.offset, bytes, device.limits);
-        key += `${tensor.dtype}${windows.at(-1)} `;
-      };
-      for (const name of bound) bind(tensors[name]);
-      for (const name of spec.outputs) bind(made[name]);
+      for (const tensor of seen) {
+        const { storage, dtype } = tensor;
+        if (storage.device !== device) device.refuseMixing(storage.device, spec.name);
+        const count = pushWindows(bindings, storage.buffer, tensor.offset, tensor.bytes, device.limits);
+        windows.push(count);
+        key += count === 1 ? `${dtype} ` : `${dtype}*${count} `;
+      }
       for (const knob in chosen) key += `${chosen[knob]} `;
 
       let pipelines = known.get(device);
@@ -187,6 +182,7 @@ export function defineKernel<
       let pipeline = pipelines.get(key);
       if (!pipeline) {
         const call = bound.map((name) => `${name} ${print(tensors[name].shape)} ${tensors[name].dtype}`).join(", ");
+        const dtypes = seen.map(({ dtype }) => dtype);
         pipeline = specialise(device, chosen, dtypes, windows, `(${call})`);
         pipelines.set(key, pipeline);
       }

@@ -58,19 +58,14 @@ export interface Op<I extends readonly Tensor[], P> {
 /** Makes an op of a forward and its VJP. This package's own ops and yours are made the same way. */
 export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpec<I, P>): Op<I, P> {
   const call = (...args: [...I, P]): Tensor => {
-    const inputs = args.slice(0, -1) as unknown as I;
-    const params = args.at(-1) as P;
+    const params = args.pop() as P;
+    const inputs = args as unknown as I;
     spec.check?.(inputs, params);
     if (spec.reference && inputs[0]?.device.kernels === "reference") return spec.reference(inputs, params);
     const tapes = isTaping();
     const needs = inputs.map((input) => tapes && input.requiresGrad);
-    const [y, ...extras] = scope(() =>
-      untaped((): readonly [Tensor, ...Tensor[]] => {
-        const made = spec.forward(inputs, params, needs);
-        const [y, ...extras] = isTensor(made) ? [made] : made;
-        return [own(y, inputs), ...extras];
-      }),
-    );
+    const made = scope(() => untaped(() => ownHandles(spec.forward(inputs, params, needs), inputs)));
+    const [y, extras] = isTensor(made) ? [made, []] : [made[0], made.slice(1)];
     if (needs.includes(true)) {
       const { inputs: reads, output = true } =
         (typeof spec.saves === "function" ? spec.saves(needs) : spec.saves) ?? {};
@@ -97,4 +92,7 @@ export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpe
 const isTensor = (made: Tensor | readonly Tensor[]): made is Tensor => "shape" in made;
 
 /** A forward may return an input as it is; the tape needs a handle of its own. */
-const own = (y: Tensor, inputs: readonly Tensor[]): Tensor => (inputs.includes(y) ? y.alias() : y);
+function ownHandles(made: Tensor | readonly [Tensor, ...Tensor[]], inputs: readonly Tensor[]): typeof made {
+  if (!isTensor(made)) return [ownHandles(made[0], inputs) as Tensor, ...made.slice(1)];
+  return inputs.includes(made) ? made.alias() : made;
+}

@@ -34,13 +34,22 @@ export function adopt(tensor: Owned, scope: Scope | null = current): void {
 }
 
 /** Every tensor inside a value: itself, or in arrays, maps, sets and plain objects, at any depth. */
-export function* tensorsIn(value: unknown, seen = new Set<unknown>()): Generator<Owned> {
-  if (typeof value !== "object" || value === null || seen.has(value)) return;
-  seen.add(value);
-  if (isOwned(value)) yield value;
-  else if (Array.isArray(value) || value instanceof Set) for (const item of value) yield* tensorsIn(item, seen);
-  else if (value instanceof Map) for (const item of value.values()) yield* tensorsIn(item, seen);
-  else if (isPlain(value)) for (const item of Object.values(value)) yield* tensorsIn(item, seen);
+function tensorsIn(value: unknown): readonly Owned[] {
+  // Nearly always it is one tensor, or nothing.
+  if (typeof value !== "object" || value === null) return [];
+  if (isOwned(value)) return [value];
+  const found: Owned[] = [];
+  const seen = new Set<unknown>();
+  const visit = (inner: unknown): void => {
+    if (typeof inner !== "object" || inner === null || seen.has(inner)) return;
+    seen.add(inner);
+    if (isOwned(inner)) found.push(inner);
+    else if (Array.isArray(inner) || inner instanceof Set || inner instanceof Map) {
+      for (const item of inner.values()) visit(item);
+    } else if (isPlain(inner)) Object.values(inner).forEach(visit);
+  };
+  visit(value);
+  return found;
 }
 
 const isOwned = (value: object): value is Owned => "owner" in value && "dispose" in value;
@@ -71,7 +80,7 @@ export function scope<T>(f: () => T): T {
     return result;
   } finally {
     current = own.parent;
-    const kept = result instanceof Promise ? [] : [...tensorsIn(result)];
+    const kept = result instanceof Promise ? [] : tensorsIn(result);
     const keeps = kept.length > 8 ? new Set(kept) : undefined;
     for (const tensor of own.owned) {
       if (tensor.owner !== own) continue;

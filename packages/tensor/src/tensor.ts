@@ -35,6 +35,8 @@ const REMEMBERED_ELEMENTS = 4096;
 export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
   readonly shape: Shape;
   readonly dtype: D;
+  /** Elements. */
+  readonly size: number;
   /** Where its first element lies in the storage, in bytes; other than 0 only of {@link rows}. */
   readonly offset: number;
   /** Which scope frees it. Set by the scopes themselves. */
@@ -46,6 +48,7 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
   constructor(spec: TensorSpec, storage: Storage | null, gone = "it was disposed", offset = 0) {
     this.shape = spec.shape;
     this.dtype = spec.dtype as D;
+    this.size = size(spec.shape);
     this.offset = offset;
     this.#holding = { storage, node: null, output: 0, gone };
     if (storage) adopt(this);
@@ -109,11 +112,6 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
   /** The gradient that {@link backward} has gathered for this parameter. */
   get grad(): Tensor | null {
     return this.#holding.node?.grad ?? null;
-  }
-
-  /** Elements. */
-  get size(): number {
-    return size(this.shape);
   }
 
   /** Bytes of the elements on the device. */

@@ -13,7 +13,6 @@ import {
   ones,
   print,
   reshape,
-  sameShape,
   scatterAddRows,
   scope,
   ShapeError,
@@ -25,6 +24,7 @@ import {
   where,
   zeros,
 } from "@rot/tensor";
+import { emptyTensor } from "@rot/tensor/kernel";
 import { type Blocks, blocksOfColumns, blocksOfRows, spans } from "./blocks.ts";
 import { accumulate, finishLoss, gatherState, segmentsOf, slopes } from "./cross-entropy.wgsl.ts";
 
@@ -84,11 +84,12 @@ function addTo(total: Tensor, part: Tensor): void {
  */
 export const rowLosses = defineOp<[hidden: Tensor, weight: Tensor, labels: Tensor], Params>({
   name: "linearCrossEntropy",
-  kernels: [gatherState, finishLoss, slopes, accumulate],
+  kernels: [gatherState],
 
   check([hidden, weight, labels]) {
     const { D } = weight.rank === 2 ? weight.dims("_ D") : { D: undefined };
-    const fits = hidden.rank > 0 && hidden.shape.at(-1) === D && sameShape(labels.shape, hidden.shape.slice(0, -1));
+    const fits =
+      hidden.rank > 0 && hidden.shape.at(-1) === D && print(labels.shape) === print(hidden.shape.slice(0, -1));
     if (!fits) {
       throw new ShapeError(
         `linearCrossEntropy: hidden ${print(hidden.shape)}, weight ${print(weight.shape)} and labels ${print(labels.shape)} do not fit [..., D], [V, D] and [...]`,
@@ -154,9 +155,10 @@ export const rowLosses = defineOp<[hidden: Tensor, weight: Tensor, labels: Tenso
     const vocabulary = weight.shape[0] as number;
     const all: Rows = { hidden: flat(hidden), labels: labels.alias([N]), state: extra as Tensor };
     const dHidden = needs[0] ? zeros(device, all.hidden.shape) : null;
-    const dWeight = zeros(device, weight.shape, weight.dtype);
+    const dWeight = emptyTensor(device, weight, "linearCrossEntropy.vjp");
     const scale = dy.alias([N]);
-    const width = (weight.shape[1] as number) * (weight.dtype === "f32" ? 4 : 6);
+    // A row of the weight's gradient as it is made, and where it is packed to 16 bits twice more.
+    const width = (weight.shape[1] as number) * (weight.dtype === "f32" ? 4 : 10);
     for (const span of spans(vocabulary, blocksOfColumns(N, weight, workspace, width).columns)) {
       scope(() => {
         const columns = columnsOf(weight, span);
@@ -268,7 +270,7 @@ function ofHostLabels(
     rows.map((row) => labels[row] as number),
     { dtype: "i32" },
   );
-  const matrix = reshape(hidden, [size(lead), width]);
+  const matrix = reshape(hidden, [size(lead), width as number]);
   const losses = rowLosses(rows.length === size(lead) ? matrix : gatherRows(matrix, rows), weight, chosen, params);
   if (reduction === "none") return reshape(scatterAddRows(size(lead), rows, losses), lead);
   return reduction === "sum" ? sum(losses) : binary.div(sum(losses), rows.length);

@@ -1,10 +1,10 @@
 import { type DType, print, type Shape, size, type Tensor } from "@rot/tensor";
 import { defineCases, type Random } from "@rot/tensor/cases";
-import { halfEpsilon, halfPairs } from "../shared/cases.ts";
+import { halfEpsilon } from "../shared/cases.ts";
 import { rmsNorm } from "./rms-norm.ts";
 
-/** One element, primes, vectors of four, the q/k-norm of Qwen3 (128), and the width of Qwen3-VL-4B (2560). */
-const shapes: readonly Shape[] = [[1], [3, 7], [2, 64], [67, 1], [2, 3, 257], [1, 5, 4, 128], [9, 2560]];
+/** Primes, vectors of four, the q/k-norm of Qwen3 (128), and the width of Qwen3-VL-4B (2560). */
+const shapes: readonly Shape[] = [[5], [3, 7], [2, 64], [2, 3, 257], [1, 5, 4, 128], [5, 2560]];
 
 /** 1e-3 makes mean(x²) as large as eps, so that a kernel which forgets eps cannot pass. */
 const scales = [1, 1e-3];
@@ -26,5 +26,6 @@ function one(shape: Shape, scale: number, x: DType, weight: DType) {
 
 export const cases = defineCases(rmsNorm, [
   ...shapes.flatMap((shape) => scales.map((scale) => one(shape, scale, "f32", "f32"))),
-  ...halfPairs.map(([x, weight], i) => one([3, i % 2 === 0 ? 36 : 13], 1, x, weight)),
+  one([3, 36], 1, "bf16", "bf16"),
+  one([3, 13], 1, "f16", "f32"),
 ]);

@@ -1,5 +1,5 @@
 import { defineOp, rmsNorm as reference, type Tensor } from "@rot/tensor";
-import { checkFloats, checkGain, isWide, rowsOf } from "../shared/rows.ts";
+import { checkFloats, checkGain, isWide, rowsOf, zerosLike } from "../shared/rows.ts";
 import { rmsNormBackward, rmsNormWeight } from "./backward.wgsl.ts";
 import { rmsNormForward } from "./forward.wgsl.ts";
 
@@ -34,6 +34,7 @@ export const rmsNorm = defineOp<[x: Tensor, weight: Tensor], { readonly eps: num
   saves: { output: false },
 
   vjp([x, weight], { eps }, _y, dy, needs) {
+    if (x.size === 0) return zerosLike(dy, [x, weight]);
     const seen = rowsOf(x);
     const perRow = { shape: [seen.rows], dtype: "f32" } as const;
     const kernel = rmsNormBackward(isWide(seen.width));

@@ -1,5 +1,5 @@
 /** Sums over the rows of a matrix: the gradient of whatever all rows share. In two rounds, always in the same order. */
-import { cast, type DType, sum, type Tensor, zeros } from "@rot/tensor";
+import { cast, type DType, sum, type Tensor } from "@rot/tensor";
 import { defineKernel, main, wgsl } from "@rot/tensor/kernel";
 import { busyLanes } from "./defaults.ts";
 import { family } from "./family.ts";
@@ -21,7 +21,7 @@ export interface ColumnSumsSpec<I extends string, R extends string, S extends st
 }
 
 /**
- * Makes a function that sums terms over rows.
+ * Makes a function that sums terms over the rows of tensors that are not empty.
  *
  * @returns  a function from tensors to the sums, each [D]
  */
@@ -64,13 +64,9 @@ export function columnSums<const I extends string, const R extends string, const
     const { device } = tensors[spec.inputs[0] as I];
     const { rows, width } = rowsOf(tensors[spec.inputs[0] as I]);
     const out = {} as Record<S, Tensor>;
-    if (rows === 0) {
-      for (const name of names) out[name] = zeros(device, [width], dtypes[name]);
-      return out;
-    }
     const wide = isWide(width);
-    const columns = Math.max(1, wide ? width / 4 : width);
-    const wished = Math.max(1, Math.min(Math.ceil(busyLanes(device) / columns), Math.ceil(rows / LEAST_ROWS)));
+    const columns = wide ? width / 4 : width;
+    const wished = Math.min(Math.ceil(busyLanes(device) / columns), Math.ceil(rows / LEAST_ROWS));
     const step = Math.ceil(rows / wished);
     const chunks = Math.ceil(rows / step);
     const shapes = {} as Record<S, { shape: number[]; dtype: DType }>;

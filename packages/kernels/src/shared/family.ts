@@ -12,7 +12,7 @@ export function family<K extends Kernel>(build: (wide: boolean) => K): Family<K>
   return Object.assign((wide: boolean) => (wide ? vector : scalar), {
     kernelName: vector.kernelName,
     settings: () => vector.settings(),
-    runsOn: vector.runsOn,
+    runsOn: (device, setting) => vector.runsOn(device, setting),
     with: <T>(setting: Parameters<Kernel["with"]>[0], f: () => T): T =>
       scalar.with(setting, () => vector.with(setting, f)),
   } satisfies Kernel);

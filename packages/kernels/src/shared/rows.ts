@@ -1,5 +1,5 @@
 /** What the ops over rows share on the host: their view of a tensor, and their refusals. */
-import { isFloat, print, type Shape, ShapeError, size, type Tensor } from "@rot/tensor";
+import { isFloat, print, type Shape, ShapeError, size, type Tensor, zeros } from "@rot/tensor";
 
 /** A tensor seen as a matrix: its last axis, and all the others folded into one. */
 export interface Rows {
@@ -31,3 +31,7 @@ export function checkGain(who: string, name: string, x: Tensor, gain: Tensor): v
     throw new ShapeError(`${who}: ${name} is ${print(gain.shape)}, but ${axis}`);
   }
 }
+
+/** Zeros like some tensors, which need not be held: the gradients of what an empty tensor met. */
+export const zerosLike = <const I extends readonly Tensor[]>({ device }: Tensor, tensors: I) =>
+  tensors.map(({ shape, dtype }) => zeros(device, shape, dtype)) as unknown as { readonly [N in keyof I]: Tensor };

@@ -46,7 +46,8 @@ export const vectors = (wide: boolean): string =>
 
 /**
  * WGSL for `NAME(value, lane) -> type`: the sum of `value` over the lanes of a row, in each of them, always added in the same
- * order. Every invocation of the workgroup calls it.
+ * order. Every invocation of the workgroup calls it. Subgroups are taken to hold neighbouring lanes, as those of workgroups
+ * with one axis do.
  */
 export function rowSum(name: string, type: "f32" | "vec2f", { lanes, subgroups }: RowSetting, device: Device): string {
   const inRegisters = subgroups ? device.subgroupSize : 0;
@@ -75,7 +76,10 @@ export function rowSum(name: string, type: "f32" | "vec2f", { lanes, subgroups }
   // Halving, the lanes of a row among themselves.
   const stages = doublings(lanes)
     .toReversed()
-    .map((half) => `if (own < ${half}u) { partial_${name}[lane] += partial_${name}[lane + ${half}u]; } workgroupBarrier();`);
+    .map(
+      (half) =>
+        `if (own < ${half}u) { partial_${name}[lane] += partial_${name}[lane + ${half}u]; } workgroupBarrier();`,
+    );
   return `
     ${memory}
     ${open}

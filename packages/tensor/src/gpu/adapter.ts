@@ -26,6 +26,8 @@ export interface Platform {
   requestAdapter(request: AdapterRequest): Promise<FoundAdapter>;
   /** What the user asked for outside the program: `ROT_ADAPTER`, `ROT_NO_DOWNLOAD`, `ROT_DEBUG`. */
   readonly wishes: { readonly adapter?: string | undefined; readonly download: boolean; readonly debug: number };
+  /** Called when somebody begins to wait for a software adapter; what it returns is called at the end of the wait. */
+  rest(): () => void;
   /** Writes one line for the user to see: stderr in Node, the console in a browser. */
   notice(line: string): void;
 }

@@ -150,7 +150,7 @@ export class Device {
     this.limits = Object.fromEntries(
       limitNames.map((name) => [name, Math.min(gpu.limits[name], options.limits?.[name] ?? Number.POSITIVE_INFINITY)]),
     ) as Record<keyof Limits, number>;
-    this.#faults = new Faults(gpu, this.name);
+    this.#faults = new Faults(gpu, this.name, () => (kind === "hardware" ? () => {} : platform.rest()));
     this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults);
     this.#pipelines = new Pipelines(gpu, this.#faults);
     this.#staging = new Staging(gpu, this.#faults, () => this.#pool.memory().live);

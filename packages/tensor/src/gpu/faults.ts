@@ -6,6 +6,7 @@ const LATE_MILLISECONDS = 1000;
 
 export class Faults {
   readonly #gpu: GPUDevice;
+  readonly #rest: () => () => void;
   readonly #adapterName: string;
   readonly #checks = new Set<Promise<void>>();
   /** What went wrong, oldest first. */
@@ -17,8 +18,10 @@ export class Faults {
   /** Waiters to reject when the device is lost. Racing one eternal promise instead would keep every waiter's memory. */
   readonly #waiting = new Set<(lost: DeviceLostError) => void>();
 
-  constructor(gpu: GPUDevice, adapterName: string) {
+  /** @param rest  called when a wait begins; what it returns is called at its end */
+  constructor(gpu: GPUDevice, adapterName: string, rest: () => () => void) {
     this.#gpu = gpu;
+    this.#rest = rest;
     this.#adapterName = adapterName;
     void gpu.lost.then((why) => this.lose(why.message.replace(/\.$/, "") || why.reason));
     gpu.addEventListener("uncapturederror", (event) => {
@@ -83,6 +86,7 @@ export class Faults {
    */
   async settle<T>(work: Promise<T>): Promise<T> {
     const from = this.#told;
+    const wake = this.#rest();
     this.#waits++;
     try {
       const result = await this.#unlessLost(work);
@@ -100,6 +104,7 @@ export class Faults {
       await this.#unlessLost(new Promise((done) => setTimeout(done, LATE_MILLISECONDS)));
       throw new DeviceError(error instanceof Error ? error.message : String(error));
     } finally {
+      wake();
       if (--this.#waits === 0) {
         this.#errors.splice(0, this.#told);
         this.#told = 0;

@@ -292,6 +292,22 @@ test("NaN and infinity reach their row and column and nothing else", async ({ de
   }
 });
 
+test("what lies behind a matrix never reaches its product", async ({ device }) => {
+  // K is no multiple of 4: the last step of each row and column would run into the next matrix, which is all NaN.
+  const [m, k, n] = [34, 41, 52];
+  const half = (count: number): Float32Array =>
+    Float32Array.from({ length: 2 * count }, (_, i) => (i < count ? 1 : Number.NaN));
+  for (const transposeA of [false, true]) {
+    for (const transposeB of [false, true]) {
+      const a = tensor(device, half(m * k), { shape: transposeA ? [2, k, m] : [2, m, k] });
+      const b = tensor(device, half(k * n), { shape: transposeB ? [2, n, k] : [2, k, n] });
+      const y = await matmul(a, b, { transposeA, transposeB }).read();
+      expect(y.subarray(0, m * n).every((v) => v === k)).toBe(true);
+      expect(y.subarray(m * n).every((v) => Number.isNaN(v))).toBe(true);
+    }
+  }
+});
+
 test("more than 65,535 workgroups along m, and as many matrices in a batch", async ({ device }) => {
   const rows = 65_536 * 16 + 3;
   const tall = matmul(full(device, [rows, 1], 3), full(device, [1, 4], 0.5));

@@ -27,20 +27,20 @@ const op = defineOp<[a: Tensor, b: Tensor], Transposes>({
   saves: (needs) => ({ inputs: [needs[1] as boolean, needs[0] as boolean], output: false }),
   vjp([a, b], { transposeA, transposeB }, _, dy, needs) {
     // With one b for all rows the sum over the batch is a part of the product.
-    const view = oneMatrix(a, b, transposeA) ?? ((x: Tensor) => x);
-    const dz = view(dy);
+    const folds = isOneProduct(a, b, transposeA);
+    const view = (x: Tensor): Tensor => (folds ? asMatrix(x) : x);
     const flow = (x: Tensor, multiplied: (dtype: DType) => Tensor): Tensor => {
-      if (dz !== dy || sameShape(lead(x), lead(dy))) return multiplied(x.dtype).alias(x.shape);
+      if (folds || sameShape(lead(x), lead(dy))) return multiplied(x.dtype).alias(x.shape);
       return cast(sumTo(multiplied("f32"), x.shape), x.dtype);
     };
     const da = (dtype: DType): Tensor =>
       transposeA
-        ? multiply(b, dz, { transposeA: transposeB, transposeB: true }, dtype)
-        : multiply(dz, b, { transposeA: false, transposeB: !transposeB }, dtype);
+        ? multiply(b, dy, { transposeA: transposeB, transposeB: true }, dtype)
+        : multiply(view(dy), b, { transposeA: false, transposeB: !transposeB }, dtype);
     const db = (dtype: DType): Tensor =>
       transposeB
-        ? multiply(dz, view(a), { transposeA: true, transposeB: transposeA }, dtype)
-        : multiply(view(a), dz, { transposeA: !transposeA, transposeB: false }, dtype);
+        ? multiply(view(dy), view(a), { transposeA: true, transposeB: transposeA }, dtype)
+        : multiply(view(a), view(dy), { transposeA: !transposeA, transposeB: false }, dtype);
     return [needs[0] ? flow(a, da) : null, needs[1] ? flow(b, db) : null];
   },
 });
@@ -84,11 +84,12 @@ export function matmul(a: Tensor, b: Tensor, { transposeA = false, transposeB = 
 const named = (name: string, { shape }: Tensor, transposed: boolean): string =>
   `${name} ${print(shape)}${transposed ? " (transposed)" : ""}`;
 
-/** How to see a tensor [..., M, _] as one matrix, where all of `a` meets one and the same `b`; null where it does not. */
-function oneMatrix(a: Tensor, b: Tensor, transposeA: boolean): ((x: Tensor) => Tensor) | null {
-  if (transposeA || b.rank > a.rank || size(lead(b)) !== 1) return null;
-  return (x) => x.alias([size(x.shape.slice(0, -1)), x.shape.at(-1) as number]);
-}
+/** Whether all of `a` meets one and the same `b`, so that the leading axes count as rows. */
+const isOneProduct = (a: Tensor, b: Tensor, transposeA: boolean): boolean =>
+  !transposeA && b.rank <= a.rank && size(lead(b)) === 1;
+
+/** [..., M, N] as [... · M, N]. */
+const asMatrix = (x: Tensor): Tensor => x.alias([size(x.shape.slice(0, -1)), x.shape.at(-1) as number]);
 
 /**
  * The product, off the tape.
@@ -102,9 +103,8 @@ export function multiply(a: Tensor, b: Tensor, transposes: Transposes, dtype: DT
   const n = matrix(b, transposeB)[1];
   const shape = [...batch, m, n];
   if (k === 0) return full(a.device, shape, 0, dtype);
-  const view = oneMatrix(a, b, transposeA);
-  if (view && batch.length > 0) {
-    return multiply(view(a), b.alias(b.shape.slice(-2)), transposes, dtype, tile).alias(shape);
+  if (batch.length > 0 && isOneProduct(a, b, transposeA)) {
+    return multiply(asMatrix(a), b.alias(b.shape.slice(-2)), transposes, dtype, tile).alias(shape);
   }
   // A vector is the same whether transposed or not, and a single column is made as a single row.
   if (n === 1 && m > 1) {

@@ -1,5 +1,6 @@
 /** The one kernel template of all elementwise ops: a WGSL expression at every element, with broadcasting. */
-import { type DType, isFloat, scalarType } from "../dtype.ts";
+import type { Form } from "../bindings.ts";
+import { bits, type DType, isFloat, scalarType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { type CallableKernel, defineKernel } from "../kernel.ts";
 import { broadcast, broadcastStrides, mergeAxes, print, sameShape, type Shape, size } from "../shape.ts";
@@ -43,31 +44,42 @@ export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Point
     string,
     CallableKernel<string, "y", never, Record<string, "u32" | "f32">, Record<never, never>>
   >();
+  const bound = spec.inputs.map((name) => `in_${name}`);
 
   return (tensors, dtype, p = 0, q = 0) => {
     const list = spec.inputs.map((name) => tensors[name]);
-    const first = list[0] as Tensor;
-    const shape = list.reduce<Shape>(
-      (all, t) => (sameShape(all, t.shape) ? all : broadcast(all, t.shape, spec.name)),
-      first.shape,
-    );
+    let { shape } = list[0] as Tensor;
+    let same = true;
+    for (const t of list) {
+      if (sameShape(shape, t.shape)) continue;
+      shape = broadcast(shape, t.shape, spec.name);
+      same = false;
+    }
     const n = size(shape);
-    const same = list.every((t) => sameShape(t.shape, shape));
-    const types = list.map((t) => scalarType(t.dtype));
-    // Four at a time wherever every load and the store are whole vectors.
-    const wide = same && !spec.scalar && n % 4 === 0 && n > 0 && dtype !== "f16" && dtype !== "bf16";
     const plan = same ? null : layout(shape, list, spec.name);
-    const rank = plan?.lengths.length ?? 0;
+    const last = plan?.lengths.at(-1) ?? n;
+    // Four at a time wherever the store is a whole vector, and every load is one or a single element for all four.
+    const wide = last % 4 === 0 && n > 0 && bits(dtype) === 32 && !spec.scalar;
+    const single = list.map((_, i) => wide && plan?.steps[i]?.at(-1) === 0);
 
-    const key = `${types.join()}:${scalarType(dtype)}:${wide}:${rank}`;
+    let key = `${wide} ${plan?.lengths.length} ${scalarType(dtype)}`;
+    for (const [i, t] of list.entries()) key += ` ${scalarType(t.dtype)} ${single[i]}`;
     let kernel = kernels.get(key);
-    if (!kernel) kernels.set(key, (kernel = build(spec, types, scalarType(dtype), wide, rank)));
+    if (!kernel) {
+      const types = list.map((t) => scalarType(t.dtype));
+      kernel = build(spec, types, scalarType(dtype), wide, single, plan?.lengths.length ?? 0);
+      kernels.set(key, kernel);
+    }
     const inputs: Record<string, Tensor> = {};
-    for (const [i, name] of spec.inputs.entries()) inputs[`in_${name}`] = list[i] as Tensor;
+    for (const [i, name] of bound.entries()) inputs[name] = list[i] as Tensor;
     const uniforms: Record<string, number> = { n: wide ? n / 4 : n, p, q };
     plan?.lengths.forEach((length, d) => {
-      uniforms[`length${d}`] = length;
-      for (const [i, name] of spec.inputs.entries()) uniforms[`${name}${d}`] = plan.steps[i]?.[d] ?? 0;
+      const isLast = d === plan.lengths.length - 1;
+      uniforms[`length${d}`] = wide && isLast ? length / 4 : length;
+      for (const [i, name] of spec.inputs.entries()) {
+        const step = plan.steps[i]?.[d] ?? 0;
+        uniforms[`${name}${d}`] = wide && !single[i] && !isLast ? step / 4 : step;
+      }
     });
     return kernel(inputs, { y: { shape, dtype } }, uniforms).y;
   };
@@ -87,7 +99,15 @@ function layout(shape: Shape, list: readonly Tensor[], who: string): { lengths: 
   return merged;
 }
 
-function build(spec: PointwiseSpec<string>, types: readonly string[], out: string, wide: boolean, rank: number) {
+/** @param single  inputs of which one element serves for all four of a vector */
+function build(
+  spec: PointwiseSpec<string>,
+  types: readonly string[],
+  out: string,
+  wide: boolean,
+  single: readonly boolean[],
+  rank: number,
+) {
   const { inputs, expression, constants = [], helpers = "", compute } = spec;
   const computed = compute ?? types[0] ?? "f32";
   const vector = (type: string): string => (wide ? `vec4<${type}>` : type);
@@ -107,15 +127,18 @@ function build(spec: PointwiseSpec<string>, types: readonly string[], out: strin
     .join("\n");
   const loads = inputs.map((name, i) => {
     const value = `load_in_${name}(${rank ? `at_${name}` : "i"})`;
-    return `let ${name} = ${compute && compute !== types[i] ? `${vector(compute)}(${value})` : value};`;
+    const converts = single[i] || (compute && compute !== types[i]);
+    return `let ${name} = ${converts ? `${vector(compute ?? (types[i] as string))}(${value})` : value};`;
   });
+  const forms: Record<string, Form> = wide ? { y: "vec4" } : {};
+  for (const [i, name] of inputs.entries()) if (wide && !single[i]) forms[`in_${name}`] = "vec4";
   return defineKernel({
     name: spec.name,
     inputs: inputs.map((name) => `in_${name}`),
     outputs: ["y"],
     uniforms,
     knobs: {},
-    forms: () => (wide ? Object.fromEntries([...inputs.map((name) => [`in_${name}`, "vec4"]), ["y", "vec4"]]) : {}),
+    forms: () => forms,
     source: (bindings: string) => wgsl`
         ${bindings}
         alias T = ${vector(computed)};

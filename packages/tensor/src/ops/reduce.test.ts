@@ -200,6 +200,10 @@ test("16-bit floats are added in f32 and rounded once, however many rounds it ta
   expect(await mean(f16).item()).toBe(300);
   expect(await norm(full(device, [100, 100], 300, "f16")).item()).toBe(30_000);
   expect(await sum(full(device, [300], 300, "f16")).item()).toBe(Infinity);
+  // So it is after the first of two rounds, and between two axes that lie apart.
+  const signs = Float32Array.from({ length: 200_000 }, (_, i) => (i < 100_000 ? 300 : -300));
+  expect(await sum(tensor(device, signs, { dtype: "f16" })).item()).toBe(0);
+  await expect(mean(full(device, [2, 3, 400], 300, "f16"), [0, 2])).toBeClose({ shape: [3], values: [300, 300, 300] });
   // 257 + 1 and so on would stay 256 in bf16.
   expect(await sum(full(device, [4096], 1, "bf16")).item()).toBe(4096);
   await expect(sum(full(device, [64, 3, 64], 1, "bf16"), [0, 2])).toBeClose({ shape: [3], values: [4096, 4096, 4096] });

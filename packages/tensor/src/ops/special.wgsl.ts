@@ -35,7 +35,9 @@ export const expm1Helper = `${expHelper}
  * The logarithm to the last digits, with its edges: the built-in loses relative accuracy near 1, and on some adapters
  * takes negative numbers.
  *
- * With s = f/(2 + f), log(1 + f) = 2 artanh s; the polynomial is the minimax one of W. J. Cody's scheme for |s| ≤ 0.1716.
+ * With s = f/(2 + f), log(1 + f) = 2 artanh s, by a polynomial in s² for |s| ≤ 0.1716.
+ *
+ * @see FreeBSD's msun, e_logf.c, for the scheme and the coefficients
  */
 export const logHelper = `
   /* log(1 + f) for f from √½ − 1 to √2 − 1 */
@@ -69,6 +71,7 @@ export const log1pHelper = `${logHelper}
  * that matter at its exponent, in integers; what is left lies within ±π/4.
  *
  * @see Payne & Hanek 1983, "Radian reduction for trigonometric functions"
+ * @see Moshier, Cephes, sinf.c, for the polynomials
  */
 export const sinHelper = `
   struct Angle { quarter: u32, rest: f32 }

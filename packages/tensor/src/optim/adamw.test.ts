@@ -153,6 +153,28 @@ test("a value assigned to a 16-bit parameter between steps is taken over", async
   assign(parameter, tensor(device, [10, 20, 30]));
   optimizer.step([tensor(device, [1, 1, 1])]);
   await expect(parameter).toBeClose([9.5, 19.5, 29.5], { relative: 2 ** -8 });
+  // Also when a step without it lies in between.
+  assign(parameter, tensor(device, [1, 2, 3]));
+  optimizer.step([null]);
+  optimizer.step([tensor(device, [1, 1, 1])]);
+  await expect(parameter).toBeClose([0.5, 1.5, 2.5], { relative: 2 ** -8 });
+});
+
+test("parameters that are rows of one memory are trained as if they were apart", async ({ device, random }) => {
+  for (const dtype of ["f32", "bf16"] as const) {
+    const start = random.normals(4 * 128);
+    const whole = tensor(device, start, { shape: [4, 128], dtype });
+    const rows = [whole.rows(0, 2), whole.rows(2, 4)];
+    const apart = tensor(device, start, { shape: [4, 128], dtype });
+    const [a, b] = [new AdamW(rows, { lr: 1e-4 }), new AdamW([apart], { lr: 1e-4 })];
+    for (let step = 0; step < 30; step++) {
+      const g = random.normal([4, 128]);
+      a.step([g.rows(0, 2), g.rows(2, 4)]);
+      b.step([g]);
+    }
+    expect(await whole.read()).toEqual(await apart.read());
+    expect(() => new AdamW([whole, rows[0] as Tensor])).toThrow(/parameter 1 \[2, 128\] is given twice/);
+  }
 });
 
 test("what was saved goes on bit for bit in another optimizer, 16-bit masters included", async ({ device, random }) => {

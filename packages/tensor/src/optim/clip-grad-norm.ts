@@ -8,6 +8,7 @@ import { type CallableKernel, defineKernel, type Knobs } from "../kernel.ts";
 import { scope } from "../scope.ts";
 import { emptyTensor, type Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
+import { firstOverlap } from "./overlap.ts";
 
 /** Workgroups that all gradients together are spread over, unless each would get less than {@link LEAST} elements. */
 const WORKGROUPS = 1024;
@@ -182,8 +183,8 @@ export function clipGradNorm(gradients: readonly (Tensor | null)[], maxNorm: num
   const all = gradients.filter((gradient) => gradient !== null);
   const device = all[0]?.device;
   if (!device) throw new UsageError("clipGradNorm: there is no gradient to clip");
-  if (new Set(all.map(({ storage }) => storage)).size < all.length) {
-    throw new UsageError("clipGradNorm: two of the gradients are the same memory, which would be scaled twice");
+  if (firstOverlap(all) >= 0) {
+    throw new UsageError("clipGradNorm: two of the gradients share memory, which would be scaled twice");
   }
   return scope(() => {
     const filled = all.filter(({ size }) => size > 0);

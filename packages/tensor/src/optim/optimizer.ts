@@ -8,6 +8,7 @@ import { keep, scope } from "../scope.ts";
 import { print, sameShape } from "../shape.ts";
 import { untaped } from "../tape.ts";
 import { Tensor } from "../tensor.ts";
+import { firstOverlap } from "./overlap.ts";
 import { checkState, type OptimizerState, type SavedParameter } from "./state.ts";
 import type { Updated } from "./update.ts";
 
@@ -56,12 +57,12 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
     this.#names = names;
     this.#parameters = this.groups.flatMap((group) => group.parameters);
     if (this.#parameters.length === 0) throw this.#error("it has no parameters");
-    const seen = new Set<unknown>();
-    for (const [i, { shape, dtype, storage }] of this.#parameters.entries()) {
+    for (const [i, { shape, dtype }] of this.#parameters.entries()) {
       if (!isFloat(dtype)) throw this.#error(`parameter ${i} ${print(shape)} is ${dtype}, not a float`);
-      if (seen.has(storage)) throw this.#error(`parameter ${i} ${print(shape)} is given twice`);
-      seen.add(storage);
     }
+    const twice = firstOverlap(this.#parameters);
+    if (twice >= 0)
+      throw this.#error(`parameter ${twice} ${print(this.#parameters[twice]?.shape ?? [])} is given twice`);
     for (const group of this.groups) this.#check(group);
   }
 
@@ -113,14 +114,18 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
       }
     }
     this.#prepare(work);
-    for (const { parameter, gradient, group } of work) {
-      const slot = this.#slots.get(parameter) as Slot<S>;
-      if (slot.master && slot.version !== parameter.storage.version) this.#overwrite(slot.master, parameter);
+    const slots = work.map(({ parameter }) => this.#slots.get(parameter) as Slot<S>);
+    // Parameters may be rows of one memory, which has one version: first all are looked at, then all are changed.
+    const all = [...this.#slots.values()];
+    const stale = new Set(all.filter(({ parameter, version }) => version !== parameter.storage.version));
+    for (const slot of slots) if (stale.delete(slot) && slot.master) this.#overwrite(slot.master, slot.parameter);
+    for (const [at, { gradient, group }] of work.entries()) {
+      const slot = slots[at] as Slot<S>;
       slot.step++;
       this.update(slot, gradient, group);
       slot.fresh = false;
-      slot.version = parameter.storage.version;
     }
+    for (const slot of all) if (!stale.has(slot)) slot.version = slot.parameter.storage.version;
   }
 
   /** Makes the state that is missing: all of it or, if memory ends, none. */
@@ -136,8 +141,9 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
           const missing = names.filter((name) => !isThere(slot?.state[name]));
           if (slot && missing.length === 0 && (!narrow || isThere(slot.master))) continue;
           const fresh = missing.map((name) => [name, zeros(parameter.device, parameter.shape)] as const);
-          const { version } = parameter.storage;
-          const master = narrow && !isThere(slot?.master) ? cast(parameter, "f32") : (slot?.master ?? null);
+          const known = isThere(slot?.master) ? slot : undefined;
+          const version = known?.version ?? parameter.storage.version;
+          const master = known?.master ?? (narrow ? cast(parameter, "f32") : null);
           const state = { ...slot?.state, ...Object.fromEntries(fresh) } as Record<S, Tensor>;
           made.push({ parameter, master, state, step: slot?.step ?? 0, fresh: true, version });
         }

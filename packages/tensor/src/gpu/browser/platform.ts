@@ -15,6 +15,7 @@ const scope = globalThis as unknown as Scope;
 export const platform: Platform = {
   wishes: { download: false, debug: 0 },
   notice: (line) => scope.console.info(line),
+  rest: () => () => {},
   requestAdapter,
 };
 

@@ -5,6 +5,7 @@ import { loadDawn } from "./dawn.ts";
 import { embeddedSource } from "./embedded.ts";
 import { readEnvironment } from "./environment.ts";
 import { fetchedSource } from "./lavapipe.ts";
+import { rest } from "./rest.ts";
 import { chooseAdapter } from "./source.ts";
 import { systemSource } from "./system.ts";
 
@@ -15,6 +16,7 @@ export const platform: Platform = {
     return { adapter, download, debug };
   },
   notice: (line) => void process.stderr.write(`${line}\n`),
+  rest,
   // One after the other: while one looks, the environment of the whole process says which drivers there are.
   requestAdapter: (request) => {
     const answer = last.then(() => requestAdapter(request));
