@@ -33,6 +33,9 @@ const chain = defineKernel({
   grid: () => GROUPS,
 });
 
+/** What copies fastest on a CPU adapter, where small workgroups cost more than what they move; a GPU does not mind. */
+const [LANES, COPIES] = [256, 4];
+
 const copy = defineKernel({
   name: "probe.copy",
   inputs: ["x"],
@@ -42,11 +45,13 @@ const copy = defineKernel({
   forms: () => ({ x: "words4", y: "words4" }),
   source: (bindings) => wgsl`
     ${bindings}
-    ${main(64)}
-      let i = group * 64u + lane;
-      if (i < u.n) { store_y(i, load_x(i)); }
+    ${main(LANES)}
+      for (var j = 0u; j < ${COPIES}u; j++) {
+        let i = (group * ${COPIES}u + j) * ${LANES}u + lane;
+        if (i < u.n) { store_y(i, load_x(i)); }
+      }
     }`,
-  grid: ({ n }) => Math.ceil(n / 64),
+  grid: ({ n }) => Math.ceil(n / LANES / COPIES),
 });
 
 /** Elements of the copy: 64 MiB, more than any cache holds. */

@@ -125,7 +125,7 @@ export const benchmarks: readonly Benchmark[] = [
       return [
         { name: "x · w", run: () => matmul(x, w) },
         { name: "x · wᵀ", run: () => matmul(x, w, { transposeB: true }) },
-        { name: "x · wᵀ, w in bf16", run: () => matmul(x, half, { transposeB: true }) },
+        { name: "x · wᵀ, w in bf16", run: () => matmul(x, half, { transposeB: true }), bytes: half.bytes },
       ];
     },
   },

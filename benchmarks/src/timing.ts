@@ -6,6 +6,8 @@ export interface Candidate {
   readonly name: string;
   /** Records the work once; what it returns is freed. */
   readonly run: () => unknown;
+  /** Where they differ from those of the benchmark. */
+  readonly bytes?: number;
 }
 
 /** Milliseconds of the rounds, from the first to the last. */

@@ -1,6 +1,7 @@
 import { type Mlp, mlp, toyPoints } from "../test/tools/mlp.ts";
 import { DeviceLostError, KernelError, OutOfMemoryError, UsageError } from "./errors.ts";
-import { type Device, openDevice } from "./gpu/device.ts";
+import type { Device } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { backward, grad } from "./grad.ts";
 import { defineKernel } from "./kernel.ts";
 import { assign } from "./ops/assign.ts";

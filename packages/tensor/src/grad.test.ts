@@ -1,5 +1,5 @@
 import { ShapeError, UsageError } from "./errors.ts";
-import { openDevice } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { backward, checkpoint, grad } from "./grad.ts";
 import { defineOp } from "./op.ts";
 import { add, binary, mul, sub } from "./ops/binary.ts";

@@ -1,6 +1,6 @@
 import { afterAll } from "vitest";
 import { defineKernel } from "./kernel.ts";
-import { openDevice } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { tensor } from "./ops/create.ts";
 import { add } from "./ops/binary.ts";
 import { expect, test } from "./testing.ts";

@@ -14,7 +14,7 @@ import { matmul, type MatmulOptions } from "./ops/matmul.ts";
 import { flip, permute, type Range, select, slice, transpose } from "./ops/movement.ts";
 import { pad, type Widths } from "./ops/pad.ts";
 import { type AxesOption, max, mean, min, norm, type ReduceOptions, sum } from "./ops/reduce.ts";
-import { reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
+import { flatten, reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
 import { logSoftmax, softmax } from "./ops/softmax.ts";
 import { topk, type TopK } from "./ops/topk.ts";
 import { unary, type UnaryName } from "./ops/unary.ts";
@@ -43,6 +43,8 @@ declare module "./tensor.ts" {
     norm(axes?: AxesOption, options?: ReduceOptions): Tensor;
     /** @see {@link reshape} */
     reshape(...shape: number[]): Tensor;
+    /** @see {@link flatten} */
+    flatten(first?: number, last?: number): Tensor;
     /** @see {@link squeeze} */
     squeeze(...axes: number[]): Tensor;
     /** @see {@link unsqueeze} */
@@ -117,6 +119,7 @@ const functions = {
   split,
   gatherRows,
   assign,
+  flatten,
   squeeze,
   unsqueeze,
   sumTo,

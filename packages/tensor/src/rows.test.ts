@@ -1,7 +1,8 @@
 /** Rows of a tensor as tensors of their own, on the same memory. */
 import { afterAll, beforeAll } from "vitest";
 import { Random } from "./cases.ts";
-import { type Device, openDevice } from "./gpu/device.ts";
+import type { Device } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { assign } from "./ops/assign.ts";
 import { binary } from "./ops/binary.ts";
 import { cast } from "./ops/cast.ts";

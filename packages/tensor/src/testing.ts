@@ -2,7 +2,8 @@
 import { test as base, describe, expect } from "vitest";
 import { type Cases, Random } from "./cases.ts";
 import { isFloat } from "./dtype.ts";
-import { type Device, openDevice } from "./gpu/device.ts";
+import type { Device } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { grad } from "./grad.ts";
 import { mul } from "./ops/binary.ts";
 import { tensor } from "./ops/create.ts";

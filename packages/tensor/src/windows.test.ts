@@ -5,7 +5,8 @@
 import { afterAll, beforeAll } from "vitest";
 import { Random } from "./cases.ts";
 import { DeviceError, OutOfMemoryError } from "./errors.ts";
-import { type Device, openDevice } from "./gpu/device.ts";
+import type { Device } from "./gpu/device.ts";
+import { openDevice } from "./gpu/open-device.ts";
 import { grad } from "./grad.ts";
 import { binary } from "./ops/binary.ts";
 import { cast } from "./ops/cast.ts";

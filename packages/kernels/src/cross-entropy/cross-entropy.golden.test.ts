@@ -15,7 +15,7 @@ test.for(own)(
   async ({ file, attrs, inputs, ints, outputs, grads, tolerance = tolerances.product }, { device }) => {
     const logits = requireGrad(await load(device, file, inputs?.["logits"] as string));
     const given = await load(device, file, ints?.["labels"] as string);
-    const isShifted = String(attrs["note"] ?? "").includes("t+1");
+    const isShifted = typeof attrs["note"] === "string" && attrs["note"].includes("t+1");
     const ignoreIndex = Number(attrs["ignore_index"] ?? -100);
     const widths = [
       [0, 0],

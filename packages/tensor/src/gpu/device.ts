@@ -16,23 +16,6 @@ const PIECE_BYTES = 2 ** 26;
 /** Bind groups that are remembered before all are forgotten. */
 const BIND_GROUPS = 16_384;
 
-export interface DeviceOptions {
-  /** Part of the adapter's name, or `hardware`, `software`, `embedded`; by default the best there is. */
-  readonly adapter?: string | undefined;
-  /** False refuses to download a software adapter where no other is found. */
-  readonly download?: boolean;
-  /** 0 silent · 1 the device · 2 each kernel's time and GB/s · 3 the tuner · 4 the WGSL */
-  readonly debug?: number;
-  /** `reference` runs every op by its definition in primitives, to tell a bug in the maths from one in a kernel. */
-  readonly kernels?: "fused" | "reference";
-  /** Lower limits than the adapter's, to test what a smaller one would do. */
-  readonly limits?: Partial<Limits>;
-  /** Features to leave off. */
-  readonly without?: readonly GPUFeatureName[];
-  /** Receives the lines that would go to stderr. */
-  readonly notice?: (line: string) => void;
-}
-
 /** The limits that the engine plans with, in bytes or counts. */
 export interface Limits {
   readonly maxBufferSize: number;
@@ -60,44 +43,16 @@ export interface Dispatch {
   readonly grid: readonly [number, number, number];
 }
 
-/**
- * Opens a device.
- *
- * @throws {DeviceError} when no adapter serves; the message says what was tried
- */
-export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
-  const { wishes } = platform;
-  const notice = options.notice ?? ((line: string) => platform.notice(line));
-  const found = await platform.requestAdapter({
-    adapter: options.adapter ?? wishes.adapter,
-    download: options.download ?? wishes.download,
-    notice,
-  });
-  const { adapter } = found;
-  const requiredFeatures = [...adapter.features].filter(
-    (feature) => wanted.includes(feature) && !options.without?.includes(feature as GPUFeatureName),
-  ) as GPUFeatureName[];
-  const requiredLimits: Record<string, number> = {};
-  for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
-  requiredLimits["minUniformBufferOffsetAlignment"] = adapter.limits.minUniformBufferOffsetAlignment;
-  const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
-  return new Device(gpu, found.gpu, found.kind, adapter.info, {
-    ...options,
-    debug: options.debug ?? wishes.debug,
-    notice,
-  });
+/** What a device is told when it is made. */
+export interface DeviceSettings {
+  readonly debug: number;
+  readonly kernels?: "fused" | "reference";
+  readonly limits?: Partial<Limits>;
+  readonly notice: (line: string) => void;
 }
 
-/** The features the engine can use, asked for where the adapter has them. */
-const wanted: readonly string[] = [
-  "shader-f16",
-  "subgroups",
-  "subgroup-size-control",
-  "timestamp-query",
-  "chromium-experimental-subgroup-matrix",
-];
-
-const limitNames = [
+/** The limits that a device asks its adapter for. */
+export const limitNames = [
   "maxBufferSize",
   "maxStorageBufferBindingSize",
   "maxStorageBuffersPerShaderStage",
@@ -132,19 +87,14 @@ export class Device {
   #batch = 0;
   #dispatches = 0;
 
-  constructor(
-    gpu: GPUDevice,
-    root: GPU,
-    kind: AdapterKind,
-    info: GPUAdapterInfo,
-    options: DeviceOptions & { notice: (line: string) => void },
-  ) {
+  /** Made by `openDevice`. */
+  constructor(gpu: GPUDevice, root: GPU, kind: AdapterKind, info: GPUAdapterInfo, options: DeviceSettings) {
     this.gpu = gpu;
     this.#root = root;
     this.kind = kind;
     this.info = info;
     this.features = gpu.features as unknown as ReadonlySet<string>;
-    this.debug = options.debug ?? 0;
+    this.debug = options.debug;
     this.kernels = options.kernels ?? "fused";
     this.notice = options.notice;
     this.limits = Object.fromEntries(
@@ -161,8 +111,8 @@ export class Device {
 
   /** What the adapter calls itself. */
   get name(): string {
-    const { description, device, vendor } = this.info;
-    return description || device || vendor || "an unnamed adapter";
+    const { description, device, vendor, architecture } = this.info;
+    return description || device || [vendor, architecture].join(" ").trim() || "an unnamed adapter";
   }
 
   /** Invocations in a subgroup where it is one fixed size, 0 without the feature. */
@@ -258,7 +208,6 @@ export class Device {
 
   #openPass(kernel: string, bindings: readonly Binding[]): GPUComputePassEncoder {
     if (this.#pass) return this.#pass;
-    if (this.#timing?.full) this.flush();
     const bytes = this.#timing ? bindings.reduce((sum, binding) => sum + binding.bytes, 0) : 0;
     this.#pass = this.#openEncoder().beginComputePass(
       this.#timing ? { label: kernel, timestampWrites: this.#timing.writes(kernel, bytes) } : {},

@@ -9,7 +9,7 @@ export interface KernelTime {
   readonly bytes: number;
 }
 
-/** Dispatches between two readbacks of their times. */
+/** The most dispatches that one batch holds. */
 const CAPACITY = 2048;
 
 export class Timing {
@@ -24,10 +24,6 @@ export class Timing {
       size: 16 * CAPACITY,
       usage: usage.QUERY_RESOLVE | usage.COPY_SRC,
     });
-  }
-
-  get full(): boolean {
-    return this.#open.length === CAPACITY;
   }
 
   get isEmpty(): boolean {

@@ -2,7 +2,7 @@ import fc from "fast-check";
 import { afterAll } from "vitest";
 import { counting, type Plain, upload } from "../../test/tools/arrays.ts";
 import type { DType } from "../dtype.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { grad } from "../grad.ts";
 import { size } from "../shape.ts";
 import { requireGrad } from "../tape.ts";

@@ -3,7 +3,7 @@ import { anyDtype, at as under, build, shapes, upload } from "../../test/tools/a
 import { groupsOf, noise, reduceGroups, stored, toleranceOf } from "../../test/tools/lines.ts";
 import { type DType, isFloat } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { grad } from "../grad.ts";
 import { size, strides } from "../shape.ts";
 import { requireGrad } from "../tape.ts";

@@ -1,6 +1,6 @@
 import { afterAll } from "vitest";
 import { at, build, counting, upload } from "../../test/tools/arrays.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { expect, test } from "../testing.ts";
 import { arange, zeros } from "./create.ts";
 import { place, stridedRead, stridedWrite } from "./strided.ts";

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { anyDtype, at, build, type Plain, shapes, upload } from "../../test/tools/arrays.ts";
 import { mapLines, noise } from "../../test/tools/lines.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { grad } from "../grad.ts";
 import { requireGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";

@@ -1,5 +1,5 @@
 import { ShapeError, UsageError, WeightError } from "../errors.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { backward, grad } from "../grad.ts";
 import { assign } from "../ops/assign.ts";
 import { binary } from "../ops/binary.ts";

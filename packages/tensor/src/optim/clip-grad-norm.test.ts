@@ -1,5 +1,5 @@
 import { UsageError } from "../errors.ts";
-import { openDevice } from "../gpu/device.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { backward, grad } from "../grad.ts";
 import { binary } from "../ops/binary.ts";
 import { tensor, zeros } from "../ops/create.ts";

@@ -24,7 +24,7 @@ test("while somebody waits, the thread sleeps between the turns of the event loo
   const awake = await turns(40);
   // Half a millisecond a turn is 80 turns; without sleep there are thousands.
   for (const few of [resting, stillResting]) {
-    expect(few).toBeGreaterThan(5);
+    expect(few).toBeGreaterThan(1);
     expect(few).toBeLessThan(160);
   }
   expect(awake).toBeGreaterThan(3 * resting);

@@ -1,0 +1,62 @@
+/** Opening a device: an adapter from the platform, with all the features and limits the engine can use. */
+import { platform } from "#platform";
+import { Device, limitNames, type Limits } from "./device.ts";
+
+/** What {@link openDevice} may be told. */
+export interface DeviceOptions {
+  /** Part of the adapter's name, or `hardware`, `software`, `embedded`; by default the best there is. */
+  readonly adapter?: string | undefined;
+  /** False refuses to download a software adapter where no other is found. */
+  readonly download?: boolean;
+  /** 0 silent · 1 the device · 2 each kernel's time and GB/s · 3 the tuner · 4 the WGSL */
+  readonly debug?: number;
+  /** `reference` runs every op by its definition in primitives, to tell a bug in the maths from one in a kernel. */
+  readonly kernels?: "fused" | "reference";
+  /** Lower limits than the adapter's, to test what a smaller one would do. */
+  readonly limits?: Partial<Limits>;
+  /** Features to leave off. */
+  readonly without?: readonly GPUFeatureName[];
+  /** Receives the lines that would go to stderr. */
+  readonly notice?: (line: string) => void;
+}
+
+/**
+ * Opens a device.
+ *
+ * @throws {DeviceError} when no adapter serves; the message says what was tried
+ */
+export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { wishes } = platform;
+  const notice = options.notice ?? ((line: string) => platform.notice(line));
+  const found = await platform.requestAdapter({
+    adapter: options.adapter ?? wishes.adapter,
+    download: options.download ?? wishes.download,
+    notice,
+  });
+  const { adapter } = found;
+  const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature) && !without(feature, options));
+  const requiredLimits: Record<string, number> = {};
+  for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
+  requiredLimits["minUniformBufferOffsetAlignment"] = adapter.limits.minUniformBufferOffsetAlignment;
+  const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
+  return new Device(gpu, found.gpu, found.kind, adapter.info, {
+    ...options,
+    debug: options.debug ?? wishes.debug,
+    notice,
+  });
+}
+
+/** The features the engine can use, asked for where the adapter has them. */
+const wanted = [
+  "shader-f16",
+  "subgroups",
+  "subgroup-size-control",
+  "timestamp-query",
+  "chromium-experimental-subgroup-matrix",
+] as GPUFeatureName[];
+
+/** Whether a feature is left off: by itself, or because it would turn on `subgroups`, which is. */
+const without = (feature: string, { without = [] }: DeviceOptions): boolean =>
+  (without as readonly string[]).some(
+    (off) => feature === off || (off === "subgroups" && feature.includes("subgroup")),
+  );
