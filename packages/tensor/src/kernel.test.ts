@@ -158,7 +158,7 @@ test("the debug ladder prints the device, then each kernel's time and rate, then
   await double({ x }, { y: x }, { n: 3, factor: 2 }).y.read();
   expect(lines.some((line) => line.startsWith("device: ") && line.includes(loud.kind))).toBe(true);
   expect(lines.some((line) => line.includes("test.double (x [3] f32)") && line.includes("fn main("))).toBe(true);
-  expect(lines.some((line) => /^test\.double +\d+\.\d+ ms +\d+\.\d+ GB\/s$/.test(line))).toBe(true);
+  expect(lines.some((line) => /^test\.double +\d+\.\d+ ms +(\d+\.\d+|\?) GB\/s$/.test(line))).toBe(true);
 });
 
 test("reference kernels and lower limits are settings of a device, not of the process", async ({ device }) => {

@@ -5,7 +5,7 @@ import { ExitError, exitCodes } from "../exit-codes.ts";
 import type { Output } from "../program.ts";
 
 /** What training still lacks, in the order in which it is built. */
-const missing = ["the fused kernels", "Qwen3-VL", "the renderer and the data", "the two-stage trainer"];
+const missing = ["the tuned matmul and attention", "Qwen3-VL", "the renderer and the data", "the two-stage trainer"];
 
 /** The command. Until the trainer is there it does what the trainer will do first, checks the machine, and says what is missing. */
 export function train(output: Output): Command {

@@ -323,7 +323,8 @@ export class Device {
 
   async #printTimes(): Promise<void> {
     for (const { kernel, milliseconds, bytes } of await this.takeTimes()) {
-      const rate = (bytes / milliseconds / 1e6).toFixed(2);
+      // Some adapters tick so coarsely that a short kernel takes no time at all.
+      const rate = milliseconds > 0 ? (bytes / milliseconds / 1e6).toFixed(2) : "?";
       this.notice(`${kernel.padEnd(32)} ${milliseconds.toFixed(3).padStart(9)} ms ${rate.padStart(8)} GB/s`);
     }
   }
