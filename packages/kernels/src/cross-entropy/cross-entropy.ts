@@ -208,9 +208,10 @@ const WORKSPACE = 48 * 2 ** 20;
  * logits of all rows and the whole vocabulary.
  *
  * Logits and sums are f32; 16-bit hidden states are cast to f32 first, 16-bit weights are read as they are stored, and
- * a weight larger than the adapter's largest binding is taken in parts. Besides inputs and gradients it holds no more
- * than `workspace` bytes, at least one copy of `hidden`, and the logits of 64 rows (or 128 columns of all rows, when the
- * weight wants a gradient). The cost of a gradient is one product for `hidden` alone, and three for both.
+ * a weight larger than the adapter's largest binding is taken in parts. Besides inputs and gradients it holds `workspace`
+ * bytes (more only where the logits of 64 rows, for a gradient of `hidden` alone, or of 128 columns, otherwise, take more),
+ * a few numbers a row, and `hidden` in f32 once, or twice if it is 16 bits wide. Gradients cost one more product for
+ * `hidden` alone, and three more for both, or two for the weight alone.
  *
  * @param hidden   [..., D]
  * @param weight   [V, D], the head as checkpoints have it
