@@ -56,7 +56,11 @@ test.for(programs.map((block) => [`${block.file}:${block.line}`, block] as const
 
 /** The same words, and numbers that differ by no more than adapters do in their last digits. */
 function expectAlike(got: string, want: string): void {
-  const words = (text: string): string[] => text.replaceAll(/([[\],])/g, " $1 ").trim().split(/\s+/);
+  const words = (text: string): string[] =>
+    text
+      .replaceAll(/([[\],])/g, " $1 ")
+      .trim()
+      .split(/\s+/);
   const [ours, theirs] = [words(got), words(want)];
   expect(ours.length, got).toBe(theirs.length);
   for (const [i, word] of theirs.entries()) {
