@@ -26,7 +26,7 @@ import {
 } from "@rot/tensor";
 
 const [B, L, D, H] = [8, 48, 64, 4];
-const steps = 400;
+const steps = 700;
 
 const text = readFileSync(new URL("sonnets.txt", import.meta.url), "utf8");
 const alphabet = [...new Set(text)].toSorted();
