@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** A tensor: a shape, a dtype, memory on a device, and how it was made. It knows no op; `methods.ts` gives it its methods. */
 import { bits, byteLength, type DType, fromBf16, fromF16, type TypedArray } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";

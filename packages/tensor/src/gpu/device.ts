@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** The device: it records work, sends it in batches, and gives results, memory figures and times back. */
 import { platform } from "#platform";
 import { DeviceError, UsageError } from "../errors.ts";

@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** What every optimizer is: groups of parameters and what is kept for each of them. */
 import { bits, isFloat } from "../dtype.ts";
 import { ShapeError, UsageError, WeightError } from "../errors.ts";

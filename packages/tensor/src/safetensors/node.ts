@@ -1,3 +1,4 @@
+/// <reference lib="esnext.disposable" preserve="true" />
 /** Files as sources, and files written so that nobody ever sees half of one. Node only. */
 
 import { randomUUID } from "node:crypto";
