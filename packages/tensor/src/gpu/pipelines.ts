@@ -38,10 +38,6 @@ export class Pipelines {
     this.#faults = faults;
   }
 
-  get count(): number {
-    return this.#pipelines.size;
-  }
-
   /** The pipeline of a source, compiled at its first use. A compile error surfaces at the next wait for the device. */
   get(source: PipelineSource): Pipeline {
     const key = `${source.access.join()}:${source.uniformBytes}:${source.code}`;

@@ -2,7 +2,7 @@
 import { bits } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { defineKernel } from "../kernel.ts";
-import { print, type Shape, size } from "../shape.ts";
+import { mergeAxes, print, type Shape, size } from "../shape.ts";
 import { emptyTensor, type Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
 import { cast } from "./cast.ts";
@@ -89,25 +89,13 @@ export function place(x: Tensor, shape: Shape, walk: Walk, value = 0): Tensor {
 }
 
 function prepare({ shape, strides, offset }: Walk, who: string): { uniforms: Record<string, number>; rank: number } {
-  const lengths: number[] = [];
-  const steps: number[] = [];
-  for (const [d, length] of shape.entries()) {
-    if (length === 1) continue;
-    const stride = strides[d] as number;
-    if (lengths.length > 0 && steps.at(-1) === stride * length) {
-      lengths.push((lengths.pop() as number) * length);
-      steps[steps.length - 1] = stride;
-    } else {
-      lengths.push(length);
-      steps.push(stride);
-    }
-  }
+  const { lengths, steps } = mergeAxes(shape, [strides]);
   if (lengths.length > AXES)
     throw new ShapeError(`${who}: ${print(shape)} has more than ${AXES} axes that cannot be merged`);
   const uniforms: Record<string, number> = { n: size(shape), offset };
   for (let d = 0; d < AXES; d++) {
     uniforms[`length${d}`] = lengths[d] ?? 1;
-    uniforms[`stride${d}`] = steps[d] ?? 0;
+    uniforms[`stride${d}`] = steps[0]?.[d] ?? 0;
   }
   return { uniforms, rank: lengths.length };
 }
