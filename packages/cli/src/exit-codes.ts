@@ -10,7 +10,12 @@ export const exitCodes = {
   badInput: 3,
   noDevice: 4,
   outOfMemory: 5,
+  numeric: 6,
+  disk: 7,
   retryable: 75,
+  stopped: 85,
+  interrupted: 130,
+  terminated: 143,
 } as const;
 
 /** A problem that has an exit code of its own. */
@@ -32,5 +37,8 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof WeightError || error instanceof ShapeError) return exitCodes.badInput;
   if (error instanceof OutOfMemoryError) return exitCodes.outOfMemory;
   if (error instanceof DeviceError) return error.retryable ? exitCodes.retryable : exitCodes.noDevice;
+  const system = (error as NodeJS.ErrnoException | null)?.code;
+  if (["ENOSPC", "EDQUOT", "EROFS", "EIO"].includes(system ?? "")) return exitCodes.disk;
+  if (["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "EEXIST"].includes(system ?? "")) return exitCodes.badInput;
   return exitCodes.internal;
 }

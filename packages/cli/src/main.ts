@@ -12,7 +12,11 @@ for (const stream of [process.stdout, process.stderr]) {
 }
 
 try {
-  await program({ out: (text) => process.stdout.write(text), err: (text) => process.stderr.write(text) }).parseAsync();
+  await program({
+    out: (text) => process.stdout.write(text),
+    err: (text) => process.stderr.write(text),
+    terminal: process.stderr.isTTY === true && process.env["TERM"] !== "dumb" && !process.env["CI"],
+  }).parseAsync();
 } catch (error) {
   process.exitCode = exitCodeOf(error);
   // Commander has printed its own.

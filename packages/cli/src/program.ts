@@ -8,6 +8,8 @@ import { version } from "./version.ts";
 export interface Output {
   out(text: string): void;
   err(text: string): void;
+  /** Whether `err` is a terminal, on which a line may be redrawn. */
+  readonly terminal: boolean;
 }
 
 /** The whole program, for `main` and for tests. It throws instead of exiting. */
