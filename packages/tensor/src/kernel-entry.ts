@@ -5,3 +5,4 @@ export type { Form } from "./bindings.ts";
 export type { Device } from "./gpu/device.ts";
 export { emptyTensor } from "./tensor.ts";
 export { main, wgsl, type WgslValue } from "./wgsl.ts";
+export { philoxFunctions } from "./random/philox.wgsl.ts";

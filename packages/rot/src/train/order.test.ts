@@ -24,8 +24,8 @@ test("each epoch has every sample once, in another order, and batches run over i
   const order = sampleOrder(10, key(1));
   const first = order.take(0, 10);
   const second = order.take(10, 10);
-  expect(first.toSorted()).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
-  expect(second.toSorted()).toEqual(first.toSorted());
+  expect(first.toSorted((a, b) => a - b)).toEqual([0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
+  expect(new Set(second)).toEqual(new Set(first));
   expect(second).not.toEqual(first);
   expect(order.take(8, 4)).toEqual([...first.slice(8), ...second.slice(0, 2)]);
 });

@@ -119,12 +119,20 @@ const metadata = fc.option(fc.uniqueArray(fc.tuple(text, text), { selector: ([ke
   nil: undefined,
 });
 
-test("any tensors and metadata come back as they were written, whether given as bytes or as functions", async () => {
+/** The bytes one after the other, as pieces. */
+async function* crumbs(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
+  for (const byte of bytes) yield Uint8Array.of(byte);
+}
+const givings: readonly ((data: Uint8Array) => TensorSource["data"])[] = [
+  (data) => data,
+  (data) => async () => data,
+  (data) => () => crumbs(data),
+];
+
+test("any tensors and metadata come back as they were written, whether given as bytes, as functions or in pieces", async () => {
   await fc.assert(
-    fc.asyncProperty(entries, metadata, fc.boolean(), async (written, texts, lazy) => {
-      const sources = lazy
-        ? written.map((source) => ({ ...source, data: async () => source.data as Uint8Array }))
-        : written;
+    fc.asyncProperty(entries, metadata, fc.constantFrom(...givings), async (written, texts, give) => {
+      const sources = written.map((source) => ({ ...source, data: give(source.data as Uint8Array) }));
       const bytes = await whole(writeSafetensors(sources, texts && new Map(texts)));
       const opened = await open(bytes);
       expect(new Map(opened.metadata)).toEqual(new Map(texts));
@@ -178,6 +186,20 @@ test("a function that gives the wrong number of bytes ends the stream before the
   const stream = writeSafetensors([{ ...four, data: () => new Uint8Array(3) }]);
   expect((await stream.next()).done).toBe(false);
   await expect(stream.next()).rejects.toThrow('writeSafetensors: tensor "a": 3 bytes came, but F32 [1] needs 4');
+});
+
+test("pieces that are too few or too many end the stream; those beyond the size are never asked for", async () => {
+  let asked = 0;
+  async function* endless(): AsyncGenerator<Uint8Array> {
+    for (;;) {
+      asked++;
+      yield new Uint8Array(3);
+    }
+  }
+  const drain = (data: TensorSource["data"]) => whole(writeSafetensors([{ ...four, data }]));
+  await expect(drain(endless)).rejects.toThrow('writeSafetensors: tensor "a": 6 bytes came, but F32 [1] needs 4');
+  expect(asked).toBe(2);
+  await expect(drain(() => crumbs(new Uint8Array(3)))).rejects.toThrow("3 bytes came, but F32 [1] needs 4");
 });
 
 test("functions are called in the order of the file, one when the one before has been taken", async () => {

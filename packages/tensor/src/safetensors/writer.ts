@@ -9,8 +9,11 @@ export interface TensorSource {
   readonly name: string;
   readonly dtype: FileDType;
   readonly shape: readonly number[];
-  /** The bytes, little-endian, in row-major order; or what gives them when their turn comes, so that one is held at a time. */
-  readonly data: Uint8Array | (() => Promise<Uint8Array> | Uint8Array);
+  /**
+   * The bytes, little-endian, in row-major order; or what gives them when their turn comes, whole or in pieces, so that
+   * one tensor or one piece is held at a time.
+   */
+  readonly data: Uint8Array | (() => Promise<Uint8Array> | Uint8Array | AsyncIterable<Uint8Array>);
 }
 
 /**
@@ -47,9 +50,17 @@ async function* stream(
 ): AsyncGenerator<Uint8Array> {
   yield header;
   for (const [index, source] of sources.entries()) {
-    const bytes = typeof source.data === "function" ? await source.data() : source.data;
-    checkSize(source, bytes, sizes[index] ?? 0);
-    if (bytes.length > 0) yield bytes;
+    const size = sizes[index] ?? 0;
+    const given = typeof source.data === "function" ? await source.data() : source.data;
+    const pieces = given instanceof Uint8Array ? [given] : given;
+    if (given instanceof Uint8Array) checkSize(source, given.length, size);
+    let length = 0;
+    for await (const piece of pieces) {
+      length += piece.length;
+      if (length > size) break; // a source without end must not fill the disk
+      if (piece.length > 0) yield piece;
+    }
+    checkSize(source, length, size);
   }
 }
 
@@ -70,13 +81,13 @@ function check(source: TensorSource): number {
   if (bits % 8n !== 0n) fail("sub-byte", name, `${describe(dtype, shape)} does not end with a byte`);
   if (bits / 8n > BigInt(Number.MAX_SAFE_INTEGER)) fail("overflow", name, `${describe(dtype, shape)} is too large`);
   const size = Number(bits / 8n);
-  if (typeof data !== "function") checkSize(source, data, size);
+  if (typeof data !== "function") checkSize(source, data.length, size);
   return size;
 }
 
-function checkSize({ name, dtype, shape }: TensorSource, bytes: Uint8Array, size: number): void {
-  if (bytes.length === size) return;
-  fail("size", name, `${bytes.length} bytes came, but ${describe(dtype, shape)} needs ${size}`);
+function checkSize({ name, dtype, shape }: TensorSource, length: number, size: number): void {
+  if (length === size) return;
+  fail("size", name, `${length} bytes came, but ${describe(dtype, shape)} needs ${size}`);
 }
 
 /** Length and header, as the reference spells them: no white space, `__metadata__` first, filled up to 8 bytes. */
