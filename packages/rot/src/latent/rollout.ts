@@ -1,0 +1,126 @@
+/**
+ * The roll-out: a decoder that goes on from latents of its own. Off the tape, for a whole batch at once, with a cache.
+ *
+ * What is fed back is detached in training, so that the latents and, where the decoder is frozen, the hidden states they
+ * are made of are constants: nothing has to be taped through the steps.
+ */
+import type { KvCache, VisionLanguageModel } from "@rot/models";
+import { keep, type Tensor, gatherRows, scope, stack, tensor, untaped } from "@rot/tensor";
+
+/** From hidden states [N, D] to the latents [N, D] that follow them. */
+export type LatentSource = (hidden: Tensor) => Tensor;
+
+/** What was rolled out. Both are [T, B, D]; what stands behind the count of a sequence means nothing. */
+export interface RollOut {
+  /** Hidden states after the final norm, of which the latents are made. */
+  readonly hidden: Tensor;
+  readonly latents: Tensor;
+  /** Rows t · B + b of the latents that count, sequence after sequence. */
+  readonly rows: Int32Array;
+}
+
+/** Prompts in a cache, and the hidden state of the last token of each. */
+export interface Prefilled {
+  readonly cache: KvCache;
+  /** [B, D] */
+  readonly last: Tensor;
+}
+
+/**
+ * Reads prompts of unequal length.
+ *
+ * @param room  tokens that will follow
+ * @returns     a cache to dispose, and the last hidden states
+ */
+export function prefill(model: VisionLanguageModel, prompts: readonly Int32Array[], room: number): Prefilled {
+  const length = Math.max(...prompts.map((prompt) => prompt.length));
+  const ids = new Int32Array(prompts.length * length);
+  for (const [b, prompt] of prompts.entries()) ids.set(prompt, b * length);
+  const cache = model.newCache(prompts.length, { capacity: length + room, block: 64 });
+  const last = scope(() =>
+    untaped(() => {
+      const shape = [prompts.length, length];
+      const embeddings = model.embed(tensor(model.device, ids, { shape, dtype: "i32" }));
+      return model.forward(embeddings, {
+        cache,
+        valid: prompts.map((prompt) => [0, prompt.length] as const),
+        rows: Int32Array.from(prompts, (prompt, b) => b * length + prompt.length - 1),
+      });
+    }),
+  );
+  return { cache, last };
+}
+
+/**
+ * Feeds one embedding to each sequence that goes on.
+ *
+ * @param next    [B, D]
+ * @param active  which sequences go on; the others rest, and their rows of the result mean nothing
+ * @returns       [B, D], the hidden states of these tokens
+ */
+export function advance(model: VisionLanguageModel, cache: KvCache, next: Tensor, active: readonly boolean[]): Tensor {
+  const { B, D } = next.dims("B D");
+  const valid = active.map((goesOn) => [0, goesOn ? 1 : 0] as const);
+  return scope(() => model.forward(next.reshape(B, 1, D), { cache, valid }).reshape(B, D));
+}
+
+/**
+ * Rolls out a given number of latents for each prompt.
+ *
+ * @param prompts  token ids, the last of which is the marker that latents begin
+ * @param source   makes a latent of a hidden state
+ * @param counts   latents of each prompt
+ */
+export function rollOut(
+  model: VisionLanguageModel,
+  source: LatentSource,
+  prompts: readonly Int32Array[],
+  counts: readonly number[],
+): RollOut {
+  const steps = Math.max(...counts);
+  return untaped(() =>
+    scope(() => {
+      const { cache, last } = prefill(model, prompts, steps);
+      try {
+        const hidden: Tensor[] = [];
+        const latents: Tensor[] = [];
+        for (let state = last, t = 0; t < steps; t++) {
+          const latent = source(state);
+          hidden.push(state);
+          latents.push(latent);
+          // What the last latent would lead to is not asked for here.
+          if (t + 1 < steps) {
+            state = advance(
+              model,
+              cache,
+              latent,
+              counts.map((count) => t + 1 < count),
+            );
+          }
+        }
+        const empty = (): Tensor => last.reshape(1, ...last.shape).rows(0, 0);
+        return {
+          hidden: steps > 0 ? stack(hidden) : empty(),
+          latents: steps > 0 ? stack(latents) : empty(),
+          rows: rolledRows(counts),
+        };
+      } finally {
+        cache.dispose();
+      }
+    }),
+  );
+}
+
+/** Rows t · B + b of the latents that count, sequence after sequence. */
+const rolledRows = (counts: readonly number[]): Int32Array =>
+  Int32Array.from(counts.flatMap((count, b) => Array.from({ length: count }, (_, t) => t * counts.length + b)));
+
+/** The rows of a roll-out that count, [N, D], sequence after sequence. */
+export const rolled = (steps: Tensor, rows: Int32Array): Tensor => gatherRows(steps.flatten(0, 1), rows);
+
+/** Keeps the tensors of a roll-out beyond the scope it was made in. */
+export function keepRollOut(rollOut: RollOut): RollOut {
+  keep(rollOut.hidden);
+  keep(rollOut.latents);
+  return rollOut;
+}
