@@ -1,5 +1,6 @@
 /** Cross-entropy over a large vocabulary straight from hidden states: a block of logits at a time, never all of them. */
 import {
+  addmm_,
   assign,
   binary,
   cast,
@@ -26,7 +27,7 @@ import {
 } from "@rot/tensor";
 import { emptyTensor } from "@rot/tensor/kernel";
 import { type Blocks, blocksOfColumns, blocksOfRows, spans } from "./blocks.ts";
-import { accumulate, finishLoss, gatherState, segmentsOf, slopes } from "./cross-entropy.wgsl.ts";
+import { finishLoss, gatherState, segmentsOf, slopes } from "./cross-entropy.wgsl.ts";
 
 interface Params {
   readonly ignoreIndex: number;
@@ -69,11 +70,6 @@ function turn(logits: Tensor, block: Rows, scale: Tensor, begin: number, vocabul
   const wide = columns % 4 === 0;
   const uniforms = { rows, columns, begin, segments: segmentsOf(columns, wide), vocabulary, ignore };
   slopes({ logits, labels: block.labels, state: block.state, scale }, {}, uniforms, { knobs: { wide } });
-}
-
-function addTo(total: Tensor, part: Tensor): void {
-  const wide = part.size % 4 === 0;
-  accumulate({ total, part }, {}, { n: part.size / (wide ? 4 : 1) }, { knobs: { wide } });
 }
 
 /**
@@ -165,7 +161,7 @@ export const rowLosses = defineOp<[hidden: Tensor, weight: Tensor, labels: Tenso
         const logits = logitsOf(all, columns);
         turn(logits, all, scale, columns.begin, vocabulary, ignoreIndex);
         assign(dWeight.rows(...span), matmul(logits, all.hidden, { transposeA: true }));
-        if (dHidden) addTo(dHidden, matmul(logits, columns.weight));
+        if (dHidden) addmm_(dHidden, logits, columns.weight);
       });
     }
     return [dHidden && cast(dHidden, hidden.dtype).alias(hidden.shape), dWeight, null];
@@ -185,7 +181,7 @@ function forwardAndBack(block: Rows, weight: Tensor, blocks: Blocks, dHidden: Te
   for (const { columns, logits } of waiting) {
     scope(() => {
       turn(logits, block, scale, columns.begin, vocabulary, ignoreIndex);
-      addTo(dHidden, matmul(logits, columns.weight));
+      addmm_(dHidden, logits, columns.weight);
     });
     logits.dispose();
   }

@@ -149,21 +149,3 @@ export const slopes = defineKernel({
 
 /** Workgroups that {@link slopes} needs for a row. */
 export const segmentsOf = (columns: number, wide: boolean): number => Math.ceil(columns / (wide ? 4 : 1) / (64 * EACH));
-
-/** total += part. */
-export const accumulate = defineKernel({
-  name: "crossEntropy.accumulate",
-  inputs: ["part"],
-  outputs: [],
-  updates: ["total"],
-  uniforms: { n: "u32" },
-  knobs: vectors,
-  forms: ({ wide }) => ({ part: wide ? "vec4" : "scalar", total: wide ? "vec4" : "scalar" }),
-  source: (bindings) => wgsl`
-    ${bindings}
-    ${main(64)}
-      let i = group * 64u + lane;
-      if (i < u.n) { store_total(i, load_total(i) + load_part(i)); }
-    }`,
-  grid: ({ n }) => Math.ceil(n / 64),
-});

@@ -1,6 +1,8 @@
 import fc from "fast-check";
 import type { DType } from "../dtype.ts";
+import { Random } from "../cases.ts";
 import { ShapeError } from "../errors.ts";
+import { openDevice } from "../gpu/open-device.ts";
 import { backward, grad } from "../grad.ts";
 import { broadcast, type Shape, size } from "../shape.ts";
 import { requireGrad } from "../tape.ts";
@@ -8,7 +10,8 @@ import type { Tensor } from "../tensor.ts";
 import { checkGradients, expect, test } from "../testing.ts";
 import { cast } from "./cast.ts";
 import { full, tensor } from "./create.ts";
-import { matmul, type MatmulOptions, multiply } from "./matmul.ts";
+import { matmul, type MatmulOptions } from "./matmul.ts";
+import { multiply, productKernel } from "./matmul-product.ts";
 import { sum } from "./reduce.ts";
 
 /** Values of a matrix batch on the host. */
@@ -158,7 +161,7 @@ test.for(arrangements)(
       if (only && only.transposeB !== transposeB) continue;
       const a = random.normal([3, ...(transposeA ? [k, m] : [m, k])]);
       const b = random.normal([3, ...(transposeB ? [n, k] : [k, n])]);
-      const y = multiply(a, b, { transposeA, transposeB }, "f32", tile);
+      const y = multiply(a, b, { transposeA, transposeB }, "f32", { kernel: tile });
       await expect(y).toBeClose(
         product(await plain(a), await plain(b), { transposeA, transposeB }),
         tolerance("f32", k),
@@ -166,6 +169,39 @@ test.for(arrangements)(
     }
   },
 );
+
+test("packed, every layout, dtype and broadcast batch is right, in one part and in several", async ({
+  device,
+  random,
+  skip,
+}) => {
+  const options = { kernel: "packed" } as const;
+  skip(!productKernel.runsOn(device, options), "this adapter has no subgroups of 4 to 16 lanes");
+  const small = await openDevice({ limits: { maxStorageBufferBindingSize: 16_384 } });
+  for (const on of [device, small]) {
+    const draw = on === small ? new Random(on) : random;
+    for (const { m, k, n, transposeA, transposeB } of layouts) {
+      // On the small device odd matrices must fit one binding.
+      const [leadA, leadB] = on === device ? [[2, 1], [3]] : [[], []];
+      const rows = on === device || m % 4 === 0 ? m : 33;
+      const columns = on === device || n % 4 === 0 ? n : 57;
+      const a = draw.normal([...leadA, ...(transposeA ? [k, rows] : [rows, k])], 1, transposeB ? "bf16" : "f32");
+      const b = draw.normal([...leadB, ...(transposeB ? [columns, k] : [k, columns])], 1, transposeA ? "f16" : "f32");
+      const y = multiply(a, b, { transposeA, transposeB }, "f32", options);
+      const want = product(await plain(a), await plain(b), { transposeA, transposeB });
+      await expect(y).toBeClose(want, tolerance("f32", k));
+    }
+  }
+  small.destroy();
+});
+
+test("a long sum into a small result is cut into parts, and added up", async ({ device, random }) => {
+  const [a, b] = [random.normal([4096, 8]), random.normal([4096, 12])];
+  const before = device.dispatchCount;
+  const y = matmul(a, b, { transposeA: true });
+  expect(device.dispatchCount - before).toBeGreaterThan(1);
+  await expect(y).toBeClose(product(await plain(a), await plain(b), { transposeA: true }), { absolute: 1e-3 });
+});
 
 test("mixed sizes at which only some operands are read as vectors agree with double precision", async ({
   device,
@@ -294,16 +330,22 @@ test("NaN and infinity reach their row and column and nothing else", async ({ de
 
 test("what lies behind a matrix never reaches its product", async ({ device }) => {
   // K is no multiple of 4: the last step of each row and column would run into the next matrix, which is all NaN.
-  const [m, k, n] = [34, 41, 52];
   const half = (count: number): Float32Array =>
     Float32Array.from({ length: 2 * count }, (_, i) => (i < count ? 1 : Number.NaN));
-  for (const transposeA of [false, true]) {
-    for (const transposeB of [false, true]) {
-      const a = tensor(device, half(m * k), { shape: transposeA ? [2, k, m] : [2, m, k] });
-      const b = tensor(device, half(k * n), { shape: transposeB ? [2, n, k] : [2, k, n] });
-      const y = await matmul(a, b, { transposeA, transposeB }).read();
-      expect(y.subarray(0, m * n).every((v) => v === k)).toBe(true);
-      expect(y.subarray(m * n).every((v) => Number.isNaN(v))).toBe(true);
+  for (const [kernel, m, k, n] of [
+    [undefined, 34, 41, 52],
+    ["packed", 34, 41, 52],
+    ["packed", 36, 41, 52],
+  ] as const) {
+    if (kernel && !productKernel.runsOn(device, { kernel })) continue;
+    for (const transposeA of [false, true]) {
+      for (const transposeB of [false, true]) {
+        const a = tensor(device, half(m * k), { shape: transposeA ? [2, k, m] : [2, m, k] });
+        const b = tensor(device, half(k * n), { shape: transposeB ? [2, n, k] : [2, k, n] });
+        const y = await multiply(a, b, { transposeA, transposeB }, "f32", { kernel }).read();
+        expect(y.subarray(0, m * n).every((v) => v === k)).toBe(true);
+        expect(y.subarray(m * n).every((v) => Number.isNaN(v))).toBe(true);
+      }
     }
   }
 });

@@ -5,6 +5,7 @@
  */
 import { type CallableKernel, defineKernel } from "../kernel.ts";
 import { main, wgsl } from "../wgsl.ts";
+import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
 
 /** What is compiled in: how the operands lie, and which of the three can be read or written four elements at a time. */
 export interface Layout {
@@ -60,9 +61,7 @@ export function coverage({ rows, arrangement }: Tile): readonly [columns: number
 }
 
 /** Batches run over [outer, inner]; each operand moves along them by so many elements. */
-const batch = { inner: "u32", aOuter: "u32", aInner: "u32", bOuter: "u32", bInner: "u32" } as const;
-
-const inputs = ["a", "b"] as const;
+export const batchUniforms = { inner: "u32", aOuter: "u32", aInner: "u32", bOuter: "u32", bInner: "u32" } as const;
 
 const uniforms = {
   m: "u32",
@@ -72,32 +71,39 @@ const uniforms = {
   across: "u32",
   down: "u32",
   groups: "u32",
-  ...batch,
+  ...batchUniforms,
 } as const;
 
-const kernels = new Map<string, CallableKernel<"a" | "b", "y", never, typeof uniforms, typeof knobs>>();
+type TileKernel = CallableKernel<string, "y", never, typeof uniforms, typeof knobs>;
 
-/** The tiled kernel of one layout. */
-export function tiles(layout: Layout): CallableKernel<"a" | "b", "y", never, typeof uniforms, typeof knobs> {
-  const key = Object.values(layout).join();
+const kernels = new Map<string, TileKernel>();
+
+/** The tiled kernel of one layout and ending. */
+export function tiles(layout: Layout, ending: Ending): TileKernel {
+  const key = `${Object.values(layout).join()} ${endingKey(ending)}`;
   let kernel = kernels.get(key);
-  if (!kernel) kernels.set(key, (kernel = build(layout)));
+  if (!kernel) kernels.set(key, (kernel = build(layout, ending)));
   return kernel;
 }
 
-const STEPS = [0, 1, 2, 3] as const;
-const MEMBER = ["x", "y", "z", "w"] as const;
-const count = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
+export const STEPS = [0, 1, 2, 3] as const;
+export const MEMBER = ["x", "y", "z", "w"] as const;
+export const count = (n: number): number[] => Array.from({ length: n }, (_, i) => i);
 
-function build(layout: Layout) {
+function build(layout: Layout, ending: Ending): TileKernel {
+  const more = Object.keys(endingInputs(ending));
   const form = (wide: boolean): "vec4" | "scalar" => (wide ? "vec4" : "scalar");
   return defineKernel({
     name: "matmul",
-    inputs,
+    inputs: ["a", "b", ...more],
     outputs: ["y"],
     uniforms,
     knobs,
-    forms: ({ rows }) => ({ a: form(wideA(layout, rows)), b: form(layout.wideB), y: form(layout.wideY) }),
+    forms: ({ rows }) => ({
+      a: form(wideA(layout, rows)),
+      b: form(layout.wideB),
+      ...Object.fromEntries(["y", ...more].map((name) => [name, form(layout.wideY)])),
+    }),
     source(bindings, { rows, arrangement }, { subgroupSize }) {
       const { lanes, across, slices, shared } = arrangements[arrangement];
       const a = shared ? sharedA(layout, rows, subgroupSize) : ownA(layout, rows);
@@ -110,6 +116,7 @@ function build(layout: Layout) {
         #if ${slices > 1}
           var<workgroup> partial: array<vec4f, ${lanes * rows}>;
         #endif
+        ${finish(ending, layout.wideY)}
         ${main(lanes, { subgroups: shared })}
           if (group >= u.groups) { return; }
           let column = (group % u.across * ${across}u + lane % ${across}u) * 4u;
@@ -147,18 +154,35 @@ function build(layout: Layout) {
               .map((r) => `y_${r} = partial[${r * lanes}u + lane];`)
               .join("\n")}
           #endif
-          // A loop that is not unrolled: stores are much code where y takes several bindings.
-          let tile = array<vec4f, ${rows}>(${count(rows)
-            .map((r) => `y_${r}`)
-            .join(", ")});
-          for (var r = 0u; r < ${rows}u && row + r < u.m; r++) {
-            let at = (batch * u.m + row + r) * u.n + column;
-            ${layout.wideY ? "if (column < u.n) { store_y(at / 4u, tile[r]); }" : STEPS.map((c) => `if (column + ${c}u < u.n) { store_y(at + ${c}u, tile[r].${MEMBER[c]}); }`).join("\n")}
-          }
+          ${storeRows(rows, layout.wideY, "(batch * u.m + row + r) * u.n", "row + r < u.m")}
         }`;
     },
     grid: ({ groups }) => groups,
   });
+}
+
+/**
+ * Stores the rows `y_0`, `y_1` and so on of a tile at `column`, finished. In a loop that is not unrolled: stores are much
+ * code where y takes several bindings.
+ *
+ * @param start   where row `r` of the tile begins in `y`
+ * @param inside  whether it is one of y's
+ */
+export function storeRows(rows: number, wide: boolean, start: string, inside: string): string {
+  const store = wide
+    ? "if (column < u.n) { let at = (start + column) / 4u; store_y(at, finish(tile[r], at, column / 4u)); }"
+    : `for (var c = 0u; c < 4u && column + c < u.n; c++) {
+         let at = start + column + c;
+         store_y(at, finish(tile[r][c], at, column + c));
+       }`;
+  return `
+    let tile = array<vec4f, ${rows}>(${count(rows)
+      .map((r) => `y_${r}`)
+      .join(", ")});
+    for (var r = 0u; r < ${rows}u && ${inside}; r++) {
+      let start = ${start};
+      ${store}
+    }`;
 }
 
 /** Below four rows a tile need not begin at a multiple of 4. */
@@ -252,38 +276,53 @@ function loadB({ transposeB, wideB, ragged }: Layout) {
   };
 }
 
+const plainUniforms = {
+  m: "u32",
+  n: "u32",
+  k: "u32",
+  size: "u32",
+  rowA: "u32",
+  stepA: "u32",
+  stepB: "u32",
+  columnB: "u32",
+  ...batchUniforms,
+} as const;
+
+type PlainKernel = CallableKernel<string, "y", never, typeof plainUniforms, Record<never, never>>;
+
+const plains = new Map<string, PlainKernel>();
+
 /** One output an invocation, whatever the layout: only the strides differ. */
-export const plain = defineKernel({
-  name: "matmul.plain",
-  inputs,
-  outputs: ["y"],
-  uniforms: {
-    m: "u32",
-    n: "u32",
-    k: "u32",
-    size: "u32",
-    rowA: "u32",
-    stepA: "u32",
-    stepB: "u32",
-    columnB: "u32",
-    ...batch,
-  },
-  knobs: {},
-  source: (bindings) => wgsl`
-    ${bindings}
-    ${main(64)}
-      let i = group * 64u + lane;
-      if (i >= u.size) { return; }
-      let batch = i / (u.m * u.n);
-      var a = batch / u.inner * u.aOuter + batch % u.inner * u.aInner + i / u.n % u.m * u.rowA;
-      var b = batch / u.inner * u.bOuter + batch % u.inner * u.bInner + i % u.n * u.columnB;
-      var y = 0.0;
-      for (var k = 0u; k < u.k; k++) {
-        y += load_a(a) * load_b(b);
-        a += u.stepA;
-        b += u.stepB;
-      }
-      store_y(i, y);
-    }`,
-  grid: ({ size }) => Math.ceil(size / 64),
-});
+export function plain(ending: Ending): PlainKernel {
+  const key = endingKey(ending);
+  let kernel = plains.get(key);
+  if (!kernel) plains.set(key, (kernel = buildPlain(ending)));
+  return kernel;
+}
+
+const buildPlain = (ending: Ending): PlainKernel =>
+  defineKernel({
+    name: "matmul.plain",
+    inputs: ["a", "b", ...Object.keys(endingInputs(ending))],
+    outputs: ["y"],
+    uniforms: plainUniforms,
+    knobs: {},
+    source: (bindings) => wgsl`
+      ${bindings}
+      ${finish(ending, false)}
+      ${main(64)}
+        let i = group * 64u + lane;
+        if (i >= u.size) { return; }
+        let batch = i / (u.m * u.n);
+        var a = batch / u.inner * u.aOuter + batch % u.inner * u.aInner + i / u.n % u.m * u.rowA;
+        var b = batch / u.inner * u.bOuter + batch % u.inner * u.bInner + i % u.n * u.columnB;
+        var y = 0.0;
+        for (var k = 0u; k < u.k; k++) {
+          y += load_a(a) * load_b(b);
+          a += u.stepA;
+          b += u.stepB;
+        }
+        store_y(i, finish(y, i, i % u.n));
+      }`,
+    grid: ({ size }) => Math.ceil(size / 64),
+  });
