@@ -1,5 +1,5 @@
 /** The golden operators through the fused ops: outputs and gradients as PyTorch computed them in double precision. */
-import { type Device, grad, linear, requireGrad, sum, Tensor, tensor } from "@rot/tensor";
+import { type Device, grad, linear, permute, requireGrad, sum, Tensor, tensor } from "@rot/tensor";
 import { expect, test, type Tolerance } from "@rot/tensor/testing";
 import {
   all,
@@ -17,7 +17,7 @@ import {
   type Rotation,
   textRotation,
 } from "../../tensor/test/tools/position-tables.ts";
-import { layerNorm, rmsNorm, rotary, swiglu } from "./index.ts";
+import { attention, type AttentionRule, layerNorm, rmsNorm, rotary, swiglu } from "./index.ts";
 
 /** A case with its tensors at hand. */
 interface Run {
@@ -46,6 +46,22 @@ function turn({ device }: Run, x: Tensor, { cos, sin }: Rotation, heads: "first"
 
 const frequencies = ({ tensors, attrs }: Run, share: number): readonly number[] =>
   inverseFrequencies(((tensors["q"] as Tensor).shape.at(-1) as number) / share, attrs["theta"] as number);
+
+/** Rules that hide every run of keys whose mask [B, Lk] is 0. */
+function hiding({ shape: [B = 0, Lk = 0], values }: Numbers, Lq: number): AttentionRule[] {
+  const rules: AttentionRule[] = [];
+  for (let sequence = 0; sequence < B; sequence++) {
+    const isHidden = (key: number): boolean => key < Lk && values[sequence * Lk + key] === 0;
+    for (let begin = 0; begin < Lk; begin++) {
+      if (!isHidden(begin)) continue;
+      let end = begin;
+      while (isHidden(end)) end++;
+      rules.push({ queries: [0, Lq], keys: [begin, end], bias: -Infinity, sequence });
+      begin = end;
+    }
+  }
+  return rules;
+}
 
 /** The operators and how close each must come. */
 const operators: Readonly<Record<string, readonly [Operator, Tolerance]>> = {
@@ -76,6 +92,23 @@ const operators: Readonly<Record<string, readonly [Operator, Tolerance]>> = {
       return turn(run, run.tensors["q"] as Tensor, table, "first");
     },
     tolerances.elementwise,
+  ],
+  attention: [
+    ({ tensors, host, attrs }) => {
+      // The golden data has heads before tokens.
+      const [q, k, v] = ["q", "k", "v"].map((name) => permute(tensors[name] as Tensor, [0, 2, 1, 3])) as [
+        Tensor,
+        Tensor,
+        Tensor,
+      ];
+      const y = attention(q, k, v, {
+        scale: attrs["scale"] as number,
+        causal: attrs["causal"] as boolean,
+        rules: host["mask"] ? hiding(host["mask"], q.shape[1] as number) : [],
+      });
+      return permute(y, [0, 2, 1, 3]);
+    },
+    tolerances.product,
   ],
   vision_rope: [
     (run) => {
