@@ -76,16 +76,31 @@ export function layOutBatch(samples: readonly SampleTokens[], counts: readonly n
   };
 }
 
+/** Rows and samples of a whole step, of which a batch may be a part. */
+export interface Whole {
+  readonly rows: number;
+  readonly samples: number;
+}
+
+/** The whole that these counts are themselves. Samples without rows count for nothing. */
+export const wholeOf = (counts: readonly number[]): Whole => ({
+  rows: counts.reduce((sum, n) => sum + n, 0),
+  samples: counts.filter((n) => n > 0).length,
+});
+
 /**
- * The part of each row in a mean: of all rows, or of samples of which each is a mean over its own rows.
+ * The part of each row in a mean: of all rows, or of samples of which each is a mean over its own rows. Over the batches of
+ * a step they add up to 1, so that gradients of batches, added up, are those of one large batch.
  *
- * @param counts   rows of each sample; those without any count for nothing
- * @param samples  by how many the means of samples are divided; by default those that have rows
+ * @param counts  rows of each sample
+ * @param whole   of the step; by default the batch is all of it
  */
-export function rowWeights(counts: readonly number[], weighting: Weighting, samples?: number): Float32Array {
-  const total = counts.reduce((sum, n) => sum + n, 0);
-  const alive = samples ?? counts.filter((n) => n > 0).length;
+export function rowWeights(
+  counts: readonly number[],
+  weighting: Weighting,
+  { rows, samples }: Whole = wholeOf(counts),
+): Float32Array {
   return Float32Array.from(
-    counts.flatMap((n) => Array<number>(n).fill(weighting === "token" ? 1 / total : 1 / (n * alive))),
+    counts.flatMap((n) => Array<number>(n).fill(weighting === "token" ? 1 / rows : 1 / (n * samples))),
   );
 }

@@ -13,7 +13,7 @@
 import { linearCrossEntropy } from "@rot/kernels";
 import type { VisionLanguageModel } from "@rot/models";
 import { concat, grad, requireGrad, scope, type Tensor, tensor, untaped } from "@rot/tensor";
-import { type BatchLayout, layOutBatch, rowWeights, type SampleTokens, type Weighting } from "../../latent/batch.ts";
+import { type BatchLayout, layOutBatch, rowWeights, type SampleTokens, type Weighting, type Whole } from "../../latent/batch.ts";
 import { latentLoss, type LatentLossName, type LatentLossOptions, weighted } from "../../latent/losses.ts";
 import { rolled, rollOut } from "../../latent/rollout.ts";
 import { type Combined, combine, type LossWeights } from "./combine.ts";
@@ -33,6 +33,8 @@ export interface StepOptions extends LatentLossOptions {
   readonly weights: LossWeights;
   /** Whether every sample counts alike, as in the published code, or every token. */
   readonly weighting: Weighting;
+  /** What the whole step holds, where this batch is a part of it. */
+  readonly whole?: { readonly latents: Whole; readonly answers: Whole };
   /** Recomputes the blocks of the decoder on the way back. */
   readonly recompute?: boolean;
 }
@@ -142,11 +144,11 @@ function decode({ model, layout, options }: Pass, latents: Tensor, rows: Int32Ar
 
 function visionLoss({ options, counts, targets, model }: Pass, predicted: Tensor): Tensor {
   const target = targets.length === 1 ? (targets[0] as Tensor) : concat(targets);
-  const weights = tensor(model.device, rowWeights(counts, options.weighting));
+  const weights = tensor(model.device, rowWeights(counts, options.weighting, options.whole?.latents));
   return weighted(latentLoss(options.loss, predicted, target, options), weights);
 }
 
 function languageLoss({ model, layout, answers, options }: Pass, hidden: Tensor): Tensor {
   const losses = linearCrossEntropy(hidden, model.head, layout.labels, { reduction: "none" });
-  return weighted(losses, tensor(model.device, rowWeights(answers, options.weighting)));
+  return weighted(losses, tensor(model.device, rowWeights(answers, options.weighting, options.whole?.answers)));
 }

@@ -1,0 +1,211 @@
+/** Runs a stage of training: steps, clipping, metrics, checkpoints, validation, and an end that loses nothing. */
+import { join } from "node:path";
+import { AdamW, clipGradNorm, type Tensor } from "@rot/tensor";
+import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
+import { type MetricsFile, openMetrics } from "./metrics-file.ts";
+import type { StepGradients, TrainingTask } from "./task.ts";
+import { restore, trainingContents, type TrainingState } from "./training-state.ts";
+
+/** A loss or gradient that is NaN or infinite. The parameters are those before the step. */
+export class NumericError extends Error {
+  override readonly name = "NumericError";
+}
+
+/** What is told after every step. */
+export interface StepReport {
+  readonly task: string;
+  /** Steps done, with this one. */
+  readonly step: number;
+  readonly steps: number;
+  readonly losses: Readonly<Record<string, number>>;
+  readonly learningRate: number;
+  /** Before clipping. */
+  readonly gradientNorm: number;
+  /** Of this step: samples, tokens, latents. */
+  readonly counts: Readonly<Record<string, number>>;
+  /** Since the begin of training. */
+  readonly totals: Readonly<Record<string, number>>;
+  readonly milliseconds: number;
+  /** Bytes live on the device. */
+  readonly deviceBytes: number;
+}
+
+/** How a stage is run. */
+export interface RunOptions {
+  /**
+   * Where `metrics.jsonl`, `timing.jsonl` and `checkpoints/` are; nothing is written without it. What a clock says stands in
+   * a file of its own: the metrics of a run are the same, bit for bit, however often it was interrupted.
+   */
+  readonly folder?: string;
+  /** The path of a checkpoint to go on from. */
+  readonly resume?: string;
+  /** Steps from one checkpoint to the next; one is written at the end in any case. */
+  readonly checkpointEvery?: number;
+  readonly keep?: Omit<Keep, "best">;
+  /** What belongs into a checkpoint besides the state of training, such as what evaluation opens. */
+  readonly contents?: () => Contents | Promise<Contents>;
+  /** Steps from one validation to the next. */
+  readonly validateEvery?: number;
+  /** Validations without a new best after which training ends. */
+  readonly patience?: number;
+  readonly onStep?: (report: StepReport) => void;
+  readonly onValidation?: (step: number, results: Readonly<Record<string, number>>) => void;
+  readonly onCheckpoint?: (path: string) => void;
+  /** Ends training after the step that is being done, with a checkpoint. */
+  readonly signal?: AbortSignal;
+}
+
+/** How a stage ended. */
+export interface Outcome {
+  readonly step: number;
+  /** `finished`: all steps; `early`: the task or the validation said so; `stopped`: the signal did. */
+  readonly end: "finished" | "early" | "stopped";
+  readonly best: TrainingState["best"];
+  /** Losses of the last step that was done here. */
+  readonly losses: Readonly<Record<string, number>>;
+}
+
+/**
+ * Trains.
+ *
+ * @throws {NumericError} when a loss or gradient is no finite number; the step is not applied
+ * @throws {CheckpointError | WeightsError} when the checkpoint to resume from does not fit
+ */
+export async function runTask(task: TrainingTask, options: RunOptions = {}): Promise<Outcome> {
+  const parameters = [...task.parameters.values()];
+  const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, maxGradNorm, lr, schedule } = task.optimizer;
+  using optimizer = new AdamW(parameters, { lr, betas, eps, weightDecay });
+  const begun: TrainingState = { task: task.name, step: 0, counts: {}, best: null };
+  let { step, counts, best } = options.resume ? await restore(options.resume, task, optimizer) : begun;
+  const open = async (name: string): Promise<MetricsFile | null> =>
+    options.folder ? openMetrics(join(options.folder, name), options.resume ? step : -1) : null;
+  const [metrics, timing] = [await open("metrics.jsonl"), await open("timing.jsonl")];
+  const history: Readonly<Record<string, number>>[] = [];
+  let withoutBest = 0;
+  let saved = options.resume ? step : -1;
+  let end: Outcome["end"] = "finished";
+
+  const save = async (): Promise<void> => {
+    if (!options.folder || saved === step) return;
+    const state = { task: task.name, step, counts, best };
+    const contents = { ...trainingContents(task, optimizer, state), ...(await options.contents?.()) };
+    const checkpoints = join(options.folder, "checkpoints");
+    const path = await writeCheckpoint(checkpoints, step, contents);
+    saved = step;
+    const { last = 3, ...keep } = options.keep ?? {};
+    await pruneCheckpoints(checkpoints, { last, ...keep, ...(best && { best: best.step }) });
+    options.onCheckpoint?.(path);
+  };
+
+  while (step < task.steps) {
+    const from = performance.now();
+    optimizer.lr = lr * schedule(step);
+    const result = await task.gradients(step);
+    const { losses, norm } = await apply(result, task, optimizer, maxGradNorm, step);
+    step++;
+    const milliseconds = performance.now() - from;
+    counts = addUp(counts, result.counts);
+    history.push(losses);
+    if (history.length > 1000) history.shift();
+    const { device } = parameters[0] as Tensor;
+    const report: StepReport = {
+      task: task.name,
+      step,
+      steps: task.steps,
+      losses,
+      learningRate: optimizer.lr,
+      gradientNorm: norm,
+      counts: result.counts,
+      totals: counts,
+      milliseconds,
+      deviceBytes: device.memory().live,
+    };
+    await metrics?.append(flat(report));
+    await timing?.append({ step, milliseconds, device_bytes: report.deviceBytes });
+    options.onStep?.(report);
+
+    let enough = task.isDone?.(history) ?? false;
+    if (task.validate && options.validateEvery && (step % options.validateEvery === 0 || step === task.steps)) {
+      const results = await task.validate();
+      if (!best || results.validation < best.validation) {
+        best = { step, validation: results.validation };
+        withoutBest = 0;
+      } else if (++withoutBest >= (options.patience ?? Infinity)) enough = true;
+      await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
+      options.onValidation?.(step, results);
+    }
+    if (options.signal?.aborted) {
+      end = "stopped";
+      break;
+    }
+    if (enough && step < task.steps) {
+      end = "early";
+      break;
+    }
+    const isBest = best?.step === step;
+    if (isBest || (options.checkpointEvery && step % options.checkpointEvery === 0)) await save();
+  }
+  await save();
+  return { step, end, best, losses: history.at(-1) ?? {} };
+}
+
+/** Clips, looks at the numbers, and only then changes the parameters. Frees the gradients. */
+async function apply(
+  { losses, gradients }: StepGradients,
+  task: TrainingTask,
+  optimizer: AdamW,
+  maxGradNorm: number | undefined,
+  step: number,
+): Promise<{ readonly losses: Record<string, number>; readonly norm: number }> {
+  try {
+    // Read before it scales: an infinite norm would make NaN of the gradients that are to be named.
+    const total = clipGradNorm(gradients, Number.MAX_VALUE);
+    const read = async ([name, loss]: [string, Tensor]) => [name, await loss.item()] as const;
+    const values = Object.fromEntries(await Promise.all(Object.entries(losses).map(read)));
+    const norm = await total.item();
+    total.dispose();
+    const bad = Object.entries(values).find(([, value]) => !Number.isFinite(value));
+    if (bad || !Number.isFinite(norm)) {
+      const what = bad ? `the loss "${bad[0]}" is ${bad[1]}` : `${await firstBad(gradients, task)} is not finite`;
+      throw new NumericError(
+        `${task.name}: at step ${step + 1} ${what}; the step was not applied. Lower the learning rate (${optimizer.lr}) or look at the data of this step`,
+      );
+    }
+    if (maxGradNorm !== undefined && norm > maxGradNorm) clipGradNorm(gradients, maxGradNorm).dispose();
+    optimizer.step(gradients);
+    return { losses: values, norm };
+  } finally {
+    for (const tensor of [...Object.values(losses), ...gradients]) tensor?.dispose();
+  }
+}
+
+async function firstBad(gradients: readonly (Tensor | null)[], task: TrainingTask): Promise<string> {
+  for (const [i, name] of [...task.parameters.keys()].entries()) {
+    const values = (await gradients[i]?.read()) ?? [];
+    if (!(values as ArrayLike<number> & Iterable<number>)[Symbol.iterator]) continue;
+    for (const value of values as Iterable<number>) if (!Number.isFinite(value)) return `the gradient of ${name}`;
+  }
+  return "the norm of all gradients together";
+}
+
+function addUp(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> {
+  const sum: Record<string, number> = { ...a };
+  for (const [name, value] of Object.entries(b)) sum[name] = (sum[name] ?? 0) + value;
+  return sum;
+}
+
+const prefixed = (prefix: string, values: Readonly<Record<string, number>>): Record<string, number> =>
+  Object.fromEntries(
+    Object.entries(values).map(([name, value]) => [name === prefix ? name : `${prefix}_${name}`, value]),
+  );
+
+/** A report as one line of metrics. */
+const flat = ({ losses, counts, totals, ...report }: StepReport) => ({
+  step: report.step,
+  task: report.task,
+  ...losses,
+  learning_rate: report.learningRate,
+  gradient_norm: report.gradientNorm,
+  ...counts,
+  ...prefixed("total", totals),
+});
