@@ -27,3 +27,4 @@ export { ask, type Chat, type Conversation, encodeConversation, type GeneratedTe
 export { ContextError, NumericError } from "./generate/error.ts";
 export { collect, decode, type FinishReason, generate, type Generated, type GeneratedToken, type GenerateOptions, type ScoredToken, type StopRule } from "./generate/generate.ts";
 export { checkContext, prefill, type Prefilled, type Prompt } from "./generate/prefill.ts";
+export { copyInto, tensorSource } from "./weights/pieces.ts";

@@ -3,7 +3,7 @@
 export { type DecodeImageOptions, decodeImage } from "../image-processor/node/decode-image.ts";
 export { loadChatTemplate, loadImage, loadImageProcessor, loadTokenizer } from "./processor.ts";
 export { loadAdapter, saveAdapter } from "./adapter.ts";
-export { type CheckpointFolder, loadFolder, openCheckpoint, readJson } from "./load.ts";
+export { type CheckpointFolder, loadFolder, openCheckpoint, openFiles, readJson } from "./load.ts";
 export { type SaveOptions, savePretrained, writeRandomCheckpoint } from "./save.ts";
 export { fromPretrained, type PretrainedOptions } from "./pretrained.ts";
 export { openChat } from "../generate/node/open-chat.ts";
