@@ -3,12 +3,13 @@ import { bits, type DType, scalarType } from "./dtype.ts";
 import { DeviceError } from "./errors.ts";
 import type { Binding, Limits } from "./gpu/device.ts";
 import type { DeviceBuffer } from "./gpu/pool.ts";
+import { halfFunctions } from "./half.wgsl.ts";
 
 /**
  * How a kernel wants to see a tensor.
  *
  * - `scalar`: `load_x(i)` and `store_x(i, value)` by element, whatever the dtype; 16-bit floats are read as f32
- * - `vec4`: the same, four elements at a time
+ * - `vec4`: the same, four elements at a time; 16-bit floats are rounded as they are stored
  * - `words`: the 32-bit words as they are stored, `load_x(i) -> u32`
  * - `words4`: four words at a time, `load_x(i) -> vec4u`
  */
@@ -138,8 +139,15 @@ function accessors(slot: Slot, get: (i: string) => string, set: (i: string, valu
   if (form === "scalar") {
     return [`fn load_${name}(i: u32) -> f32 { let w = ${get("i >> 1u")}; return (${pair})[i & 1u]; }`];
   }
-  return [
+  const loads = [
     `fn pair_${name}(w: u32) -> vec2f { return ${pair}; }`,
     `fn load_${name}(i: u32) -> vec4f { let v = ${get("i")}; return vec4f(pair_${name}(v.x), pair_${name}(v.y)); }`,
+  ];
+  if (access === "read") return loads;
+  const [x, y, z, w] = ["x", "y", "z", "w"].map((member) => `half_${name}(v.${member})`);
+  return [
+    ...loads,
+    halfFunctions[dtype as keyof typeof halfFunctions].replace("fn half(", `fn half_${name}(`),
+    `fn store_${name}(i: u32, v: vec4f) { ${set("i", `vec2u(${x} | (${y} << 16u), ${z} | (${w} << 16u))`)} }`,
   ];
 }

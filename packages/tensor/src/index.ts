@@ -38,6 +38,7 @@ export { philox } from "./random/philox.ts";
 export { arange, full, type Nested, ones, tensor, type TensorOptions, zeros } from "./ops/create.ts";
 export { expand, sumTo } from "./ops/expand.ts";
 export { matmul, type MatmulOptions } from "./ops/matmul.ts";
+export { addmm_, baddbmm_ } from "./ops/matmul-add.ts";
 export { type AxesOption, max, mean, min, norm, type ReduceOptions, sum } from "./ops/reduce.ts";
 export { flatten, reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
 export { unary, type UnaryName } from "./ops/unary.ts";

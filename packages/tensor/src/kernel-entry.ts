@@ -6,3 +6,8 @@ export type { Device } from "./gpu/device.ts";
 export { emptyTensor } from "./tensor.ts";
 export { main, wgsl, type WgslValue } from "./wgsl.ts";
 export { philoxFunctions } from "./random/philox.wgsl.ts";
+export { binaryRow } from "./ops/binary.ts";
+export { unaryRow } from "./ops/unary.ts";
+export { broadcastStrides, mergeAxes } from "./shape.ts";
+export { type Activation, activations, activationVjp, type Ending } from "./ops/matmul-ending.wgsl.ts";
+export { multiply, productKernel } from "./ops/matmul-product.ts";

@@ -1,4 +1,5 @@
 import { afterAll } from "vitest";
+import { fromBf16, fromF16, toBf16, toF16 } from "./dtype.ts";
 import { defineKernel } from "./kernel.ts";
 import { openDevice } from "./gpu/open-device.ts";
 import { tensor } from "./ops/create.ts";
@@ -85,6 +86,46 @@ test("a 16-bit output is computed in f32 and packed, the odd element too", async
     const { y } = double({ x }, { y: { shape: [3], dtype } }, { n: 3, factor: 2 });
     expect(y.dtype).toBe(dtype);
     await expect(y).toBeClose([2, 5, -6]);
+  }
+});
+
+test("a 16-bit output in vectors of four is rounded as it is stored, in several bindings too", async ({ device }) => {
+  const quadruple = defineKernel({
+    name: "test.quadruple",
+    inputs: ["x"],
+    outputs: ["y"],
+    uniforms: { n: "u32" },
+    knobs: {},
+    forms: () => ({ x: "vec4", y: "vec4" }),
+    source: (bindings) => wgsl`
+      ${bindings} ${main(64)} let i = group * 64u + lane; if (i < u.n) { store_y(i, 4.0 * load_x(i)); } }`,
+    grid: ({ n }) => Math.ceil(n / 64),
+  });
+  const edges = [
+    0,
+    -0,
+    1,
+    -1.00390625,
+    1.01171875,
+    65_504,
+    65_520,
+    -70_000,
+    3e38,
+    NaN,
+    Infinity,
+    2 ** -24,
+    3 * 2 ** -25,
+    -1e-30,
+  ];
+  const values = Float32Array.from({ length: 50_000 }, (_, i) => (edges[i] ?? Math.sin(i) * 2 ** ((i % 40) - 20)) / 4);
+  using small = await openDevice({ limits: { maxStorageBufferBindingSize: 65_536 }, notice: () => {} });
+  for (const on of [device, small]) {
+    for (const dtype of ["bf16", "f16"] as const) {
+      const x = tensor(on, values);
+      const { y } = quadruple({ x }, { y: { shape: x.shape, dtype } }, { n: values.length / 4 });
+      const [round, back] = dtype === "bf16" ? [toBf16, fromBf16] : [toF16, fromF16];
+      await expect(y).toBeClose(values.map((v) => back(round(4 * v))));
+    }
   }
 });
 

@@ -33,7 +33,7 @@ export interface KernelSpec<
   readonly name: string;
   /** Tensors that are read. */
   readonly inputs: readonly I[];
-  /** Tensors that are made. Without {@link forms} of words, a 16-bit output is computed in f32 and packed afterwards. */
+  /** Tensors that are made. A 16-bit output that is stored element by element is computed in f32 and packed afterwards. */
   readonly outputs: readonly O[];
   /** Tensors that are changed in place. */
   readonly updates?: readonly W[];
@@ -157,7 +157,7 @@ export function defineKernel<
     for (const name of spec.outputs) {
       const { shape, dtype } = outputs[name];
       // Two 16-bit elements share a word, and two invocations must not write one word.
-      const wide = bits(dtype) === 16 && !spec.forms?.(chosen)[name]?.startsWith("words");
+      const wide = bits(dtype) === 16 && (spec.forms?.(chosen)[name] ?? "scalar") === "scalar";
       made[name] = emptyTensor(device, { shape, dtype: wide ? "f32" : dtype }, spec.name);
     }
 

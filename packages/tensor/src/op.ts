@@ -4,20 +4,28 @@ import { scope } from "./scope.ts";
 import { isTaping, record, untaped } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
-/** What {@link defineOp} takes. `I` is the tuple of its tensors, `P` its parameters. */
-export interface OpSpec<I extends readonly Tensor[], P> {
+/** One output, or a tuple of several. */
+export type Outputs = Tensor | readonly [Tensor, Tensor, ...Tensor[]];
+
+/** The cotangents of outputs. Of several, one that nobody used has none. */
+export type Cotangents<Y extends Outputs> = Y extends Tensor ? Tensor : { readonly [N in keyof Y]: Tensor | null };
+
+/** What {@link defineOp} takes. `I` is the tuple of its tensors, `P` its parameters, `Y` what it gives. */
+export interface OpSpec<I extends readonly Tensor[], P, Y extends Outputs = Tensor> {
   readonly name: string;
+  /** How many outputs there are, where it is not one. */
+  readonly outputs?: number;
   /** The kernels whose knobs tests and the tuner turn. */
   readonly kernels?: readonly Kernel[];
   /** Refuses what does not fit, before any work on the device. */
   check?(inputs: I, params: P): void;
   /** The same in primitives: its meaning, its oracle, and what `openDevice({ kernels: "reference" })` runs. */
-  reference?(inputs: I, params: P): Tensor;
+  reference?(inputs: I, params: P): Y;
   /**
    * Runs untaped.
    *
    * @param needs  which inputs will want a cotangent
-   * @returns      the output, perhaps followed by what else only `vjp` reads
+   * @returns      the output or all outputs, perhaps followed by what else only `vjp` reads
    */
   forward(inputs: I, params: P, needs: readonly boolean[]): Tensor | readonly [y: Tensor, ...extras: Tensor[]];
   /**
@@ -28,16 +36,16 @@ export interface OpSpec<I extends readonly Tensor[], P> {
   /**
    * The cotangent of each input, null where none flows. Runs untaped.
    *
-   * @param y       the output
-   * @param dy      its cotangent, of the same shape
+   * @param y       the output, or all of them
+   * @param dy      its cotangent, of the same shape, or that of each
    * @param needs   which inputs want a cotangent; that of another may be null
    * @param extras  what `forward` returned after the output
    */
   vjp(
     inputs: I,
     params: P,
-    y: Tensor,
-    dy: Tensor,
+    y: Y,
+    dy: Cotangents<Y>,
     needs: readonly boolean[],
     extras: readonly Tensor[],
   ): { readonly [N in keyof I]: Tensor | null };
@@ -46,18 +54,23 @@ export interface OpSpec<I extends readonly Tensor[], P> {
 /** Which tensors a gradient reads. */
 export interface Saves {
   readonly inputs?: readonly boolean[];
-  readonly output?: boolean;
+  /** One for all outputs, or one for each. */
+  readonly output?: boolean | readonly boolean[];
 }
 
 /** A function of tensors that the tape knows. */
-export interface Op<I extends readonly Tensor[], P> {
-  (...args: [...inputs: I, params: P]): Tensor;
-  readonly spec: OpSpec<I, P>;
+export interface Op<I extends readonly Tensor[], P, Y extends Outputs = Tensor> {
+  (...args: [...inputs: I, params: P]): Y;
+  readonly spec: OpSpec<I, P, Y>;
 }
 
 /** Makes an op of a forward and its VJP. This package's own ops and yours are made the same way. */
-export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpec<I, P>): Op<I, P> {
-  const call = (...args: [...I, P]): Tensor => {
+export function defineOp<I extends readonly Tensor[], P = undefined, Y extends Outputs = Tensor>(
+  spec: OpSpec<I, P, Y>,
+): Op<I, P, Y> {
+  const several = spec.outputs !== undefined;
+  const outputCount = spec.outputs ?? 1;
+  const call = (...args: [...I, P]): Y => {
     const params = args.pop() as P;
     const inputs = args as unknown as I;
     spec.check?.(inputs, params);
@@ -65,26 +78,31 @@ export function defineOp<I extends readonly Tensor[], P = undefined>(spec: OpSpe
     const tapes = isTaping();
     const needs = inputs.map((input) => tapes && input.requiresGrad);
     const made = scope(() => untaped(() => ownHandles(spec.forward(inputs, params, needs), inputs)));
-    const [y, extras] = isTensor(made) ? [made, []] : [made[0], made.slice(1)];
+    const all = isTensor(made) ? [made] : made;
+    const [outputs, extras] = [all.slice(0, outputCount), all.slice(outputCount)];
     if (needs.includes(true)) {
       const { inputs: reads, output = true } =
         (typeof spec.saves === "function" ? spec.saves(needs) : spec.saves) ?? {};
       const save = inputs.map((input, i) => (reads?.[i] === false ? input.ghost(spec.name) : input));
-      save.push(output ? y : y.ghost(spec.name), ...extras);
+      const readsOutput = (i: number): boolean => (typeof output === "boolean" ? output : output[i] === true);
+      save.push(...outputs.map((y, i) => (readsOutput(i) ? y : y.ghost(spec.name))), ...extras);
       const count = inputs.length;
       record({
         name: spec.name,
         inputs,
-        outputs: [y],
+        outputs,
         save,
-        backward: (saved, [dy]) => {
-          const [kept, y, ...extras] = [saved.slice(0, count), ...saved.slice(count)] as [unknown, Tensor, ...Tensor[]];
-          return spec.vjp(kept as I, params, y, dy as Tensor, needs, extras);
+        backward: (saved, dys) => {
+          const ys = saved.slice(count, count + outputCount);
+          const [y, dy] = several ? [ys, dys] : [ys[0], dys[0]];
+          const kept = saved.slice(0, count) as unknown as I;
+          const rest = saved.slice(count + outputCount);
+          return spec.vjp(kept, params, y as unknown as Y, dy as unknown as Cotangents<Y>, needs, rest);
         },
       });
     }
     for (const extra of extras) extra.dispose();
-    return y;
+    return (several ? outputs : outputs[0]) as unknown as Y;
   };
   return Object.assign(call, { spec });
 }

@@ -58,6 +58,9 @@ const table = {
 
 export type BinaryName = keyof typeof table;
 
+/** What `y` and the cotangents are, for kernels that fuse several ops. */
+export const binaryRow = (name: BinaryName): Row => table[name];
+
 /** A tensor, or a number that takes the dtype of the other operand. */
 export type Operand = Tensor | number;
 

@@ -1,6 +1,6 @@
 /** The one kernel template of all elementwise ops: a WGSL expression at every element, with broadcasting. */
 import type { Form } from "../bindings.ts";
-import { bits, type DType, isFloat, scalarType } from "../dtype.ts";
+import { type DType, isFloat, scalarType } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import { type CallableKernel, defineKernel } from "../kernel.ts";
 import { broadcast, broadcastStrides, mergeAxes, print, sameShape, type Shape, size } from "../shape.ts";
@@ -59,7 +59,7 @@ export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Point
     const plan = same ? null : layout(shape, list, spec.name);
     const last = plan?.lengths.at(-1) ?? n;
     // Four at a time wherever the store is a whole vector, and every load is one or a single element for all four.
-    const wide = last % 4 === 0 && n > 0 && bits(dtype) === 32 && !spec.scalar;
+    const wide = last % 4 === 0 && n > 0 && !spec.scalar;
     const single = list.map((_, i) => wide && plan?.steps[i]?.at(-1) === 0);
 
     let key = `${wide} ${plan?.lengths.length} ${scalarType(dtype)}`;

@@ -72,6 +72,9 @@ const table = {
 /** Names of the unary ops, for the tests that go over all of them. */
 export type UnaryName = keyof typeof table;
 
+/** What `y` and `dx` are, for kernels that end with a unary op. */
+export const unaryRow = (name: UnaryName): Row => table[name];
+
 /**
  * Every unary op: `unary.exp(x)`. Integers stay integers where the result is whole (bools count as i32), otherwise they
  * become f32.

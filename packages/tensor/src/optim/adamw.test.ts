@@ -1,8 +1,9 @@
 import { ShapeError, UsageError, WeightError } from "../errors.ts";
 import { openDevice } from "../gpu/open-device.ts";
 import { backward, grad } from "../grad.ts";
-import { assign } from "../ops/assign.ts";
+import { assign, copy } from "../ops/assign.ts";
 import { binary } from "../ops/binary.ts";
+import { cast } from "../ops/cast.ts";
 import { tensor, zeros } from "../ops/create.ts";
 import { sum } from "../ops/reduce.ts";
 import { unary } from "../ops/unary.ts";
@@ -102,6 +103,57 @@ test("groups have their own numbers, and the learning rate of all can be set at 
   expect(optimizer.lr).toBe(0.1);
   optimizer.lr = 0.05;
   expect(optimizer.groups.map(({ lr }) => lr)).toEqual([0.05, 0.05]);
+});
+
+test("parameters of one grain share dispatches, as many as the adapter's bindings allow", async ({
+  device,
+  random,
+}) => {
+  const shapes: Shape[] = [...Array<Shape>(9).fill([4, 4]), [3], [5], [0], [7], [8]];
+  const parameters = shapes.map((shape) => random.normal(shape));
+  const gradients = shapes.map((shape) => random.normal(shape));
+  using together = new AdamW(parameters);
+  together.step(gradients);
+  const before = device.dispatchCount;
+  together.step(gradients);
+  // By fours and what is left (or by twos, where bindings are few): 9 of vectors, 3 of single elements, 1 of vectors.
+  const few = device.limits.maxStorageBuffersPerShaderStage < 16;
+  expect(device.dispatchCount - before).toBe(few ? 5 + 2 + 1 : 3 + 2 + 1);
+});
+
+test("16-bit parameters of any length share dispatches, and their masters go the way of f32 parameters", async ({
+  device,
+  random,
+}) => {
+  const lengths = [1, 3, 4, 5, 8, 35, 64, 7];
+  const starts = lengths.map((n) => random.normal([n], 1, "bf16"));
+  const narrow = starts.map((start) => copy(start));
+  const wide = starts.map((start) => copy(cast(start, "f32")));
+  const [a, b] = [new AdamW(narrow), new AdamW(wide)];
+  let dispatches = 0;
+  for (let step = 0; step < 3; step++) {
+    const gradients = lengths.map((n) => random.normal([n]));
+    const before = device.dispatchCount;
+    a.step(gradients);
+    dispatches = device.dispatchCount - before;
+    b.step(gradients);
+  }
+  expect(dispatches).toBe(4); // five bindings each: two at a time
+  const { state } = a.stateDict();
+  for (const [i, one] of wide.entries()) {
+    const master = state[i]?.["master"] as Tensor;
+    await expect(master).toBeClose(one);
+    await expect(narrow[i] as Tensor).toBeClose(cast(one, "bf16"));
+  }
+  for (const optimizer of [a, b]) optimizer.dispose();
+});
+
+test("a gradient may be another parameter, which no dispatch could both read and change", async ({ device }) => {
+  const [a, b] = [tensor(device, [1, 2, 3, 4]), tensor(device, [5, 6, 7, 8])];
+  using optimizer = new AdamW([a, b], { lr: 0.5, weightDecay: 0 });
+  optimizer.step([tensor(device, [1, 1, 1, 1]), a]);
+  await expect(a).toBeClose([0.5, 1.5, 2.5, 3.5], { absolute: 1e-5 });
+  await expect(b).toBeClose([4.5, 5.5, 6.5, 7.5], { absolute: 1e-5 });
 });
 
 test("step reads .grad, skips parameters without one, and zeroGrad takes them away", async ({ device }) => {

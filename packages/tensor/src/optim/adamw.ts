@@ -1,7 +1,6 @@
 /** AdamW: Adam with weight decay that bypasses the moments. */
-import type { Tensor } from "../tensor.ts";
 import { type Group, Optimizer, type Parameters, type Trained } from "./optimizer.ts";
-import { defineUpdate } from "./update.ts";
+import { defineUpdate, type Pair } from "./update.ts";
 
 /** The numbers of a group, with PyTorch's defaults. */
 export interface AdamWOptions {
@@ -61,16 +60,16 @@ export class AdamW extends Optimizer<AdamWOptions, State> {
     return ["exp_avg", "exp_avg_sq"];
   }
 
-  protected override update(trained: Trained<State>, gradient: Tensor, group: Group<AdamWOptions>): void {
+  protected override update(pairs: readonly Pair<Trained<State>>[], step: number, group: Group<AdamWOptions>): void {
     const { lr, betas, eps, weightDecay } = group;
     const [beta1, beta2] = betas;
-    update(trained, gradient, {
+    update(pairs, {
       keep: 1 - lr * weightDecay,
-      rate: lr / (1 - beta1 ** trained.step),
+      rate: lr / (1 - beta1 ** step),
       take1: 1 - beta1,
       keep2: beta2,
       take2: 1 - beta2,
-      root2: Math.sqrt(1 - beta2 ** trained.step),
+      root2: Math.sqrt(1 - beta2 ** step),
       eps,
     });
   }

@@ -11,7 +11,7 @@ import { untaped } from "../tape.ts";
 import { Tensor } from "../tensor.ts";
 import { firstOverlap } from "./overlap.ts";
 import { checkState, type OptimizerState, type SavedParameter } from "./state.ts";
-import type { Updated } from "./update.ts";
+import type { Pair, Updated } from "./update.ts";
 
 /** Parameters that are trained with the same numbers. The numbers may be changed between steps. */
 export type Group<O> = { readonly parameters: readonly Tensor[] } & O;
@@ -73,8 +73,13 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
   /** The state that a group's parameters need. */
   protected abstract stateNames(group: Group<O>): readonly S[];
 
-  /** Changes one parameter. */
-  protected abstract update(trained: Trained<S>, gradient: Tensor, group: Group<O>): void;
+  /**
+   * Changes parameters of one group.
+   *
+   * @param step   that of each of them
+   * @param fresh  whether some of the state of each was made for this very step
+   */
+  protected abstract update(pairs: readonly Pair<Trained<S>>[], step: number, group: Group<O>, fresh: boolean): void;
 
   /** The learning rate of the first group. Setting it sets that of every group. */
   get lr(): number {
@@ -120,12 +125,19 @@ export abstract class Optimizer<O extends { lr: number }, S extends string> {
     const all = [...this.#slots.values()];
     const stale = new Set(all.filter(({ parameter, version }) => version !== parameter.storage.version));
     for (const slot of slots) if (stale.delete(slot) && slot.master) this.#overwrite(slot.master, slot.parameter);
-    for (const [at, { gradient, group }] of work.entries()) {
-      const slot = slots[at] as Slot<S>;
-      slot.step++;
-      this.update(slot, gradient, group);
-      slot.fresh = false;
+    for (const slot of slots) slot.step++;
+    for (let at = 0; at < work.length;) {
+      const { group } = work[at] as Work<O>;
+      const { step, fresh } = slots[at] as Slot<S>;
+      const alike = (i: number): boolean =>
+        work[i]?.group === group && slots[i]?.step === step && slots[i]?.fresh === fresh;
+      const pairs: Pair<Slot<S>>[] = [];
+      for (; alike(at); at++) {
+        pairs.push({ trained: slots[at] as Slot<S>, gradient: (work[at] as (typeof work)[0]).gradient });
+      }
+      this.update(pairs, step, group, fresh);
     }
+    for (const slot of slots) slot.fresh = false;
     for (const slot of all) if (!stale.has(slot)) slot.version = slot.parameter.storage.version;
   }
 

@@ -1,7 +1,6 @@
 /** Stochastic gradient descent, with momentum if wanted. */
-import type { Tensor } from "../tensor.ts";
 import { type Group, Optimizer, type Parameters, type Trained } from "./optimizer.ts";
-import { defineUpdate } from "./update.ts";
+import { defineUpdate, type Pair } from "./update.ts";
 
 /** The numbers of a group, with PyTorch's defaults. */
 export interface SgdOptions {
@@ -75,10 +74,15 @@ export class SGD extends Optimizer<SgdOptions, State> {
     return momentum === 0 ? [] : ["momentum_buffer"];
   }
 
-  protected override update(trained: Trained<State>, gradient: Tensor, group: Group<SgdOptions>): void {
+  protected override update(
+    pairs: readonly Pair<Trained<State>>[],
+    _step: number,
+    group: Group<SgdOptions>,
+    fresh: boolean,
+  ): void {
     const { lr, momentum, dampening, nesterov, weightDecay: decay } = group;
-    if (momentum === 0) return plain(trained, gradient, { lr, decay });
-    const flags = { first: trained.fresh ? 1 : 0, nesterov: nesterov ? 1 : 0 };
-    withMomentum(trained, gradient, { lr, decay, momentum, take: 1 - dampening, ...flags });
+    if (momentum === 0) return plain(pairs, { lr, decay });
+    const flags = { first: fresh ? 1 : 0, nesterov: nesterov ? 1 : 0 };
+    withMomentum(pairs, { lr, decay, momentum, take: 1 - dampening, ...flags });
   }
 }

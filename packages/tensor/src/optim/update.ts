@@ -1,9 +1,13 @@
-/** The kernel of one optimizer step: a parameter and its state, read and written once. */
+/** The kernels of an optimizer's step: some parameters and their state, read and written once. */
+import { windowsOf } from "../bindings.ts";
 import { halfFunctions } from "../half.wgsl.ts";
-import { defineKernel, type Scalar } from "../kernel.ts";
+import { type CallableKernel, defineKernel, type Forms, type Scalar } from "../kernel.ts";
 import { untaped } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
+
+/** How many parameters one dispatch may change. Few sizes are few kernels to compile. */
+const SIZES = [4, 2, 1];
 
 /** How one element of a parameter is changed. */
 export interface UpdateSpec<S extends string, U extends Readonly<Record<string, Scalar>>> {
@@ -16,7 +20,7 @@ export interface UpdateSpec<S extends string, U extends Readonly<Record<string, 
   readonly body: string;
 }
 
-/** What a step works on. */
+/** What a step works on: one parameter. */
 export interface Updated<S extends string> {
   readonly parameter: Tensor;
   /** The f32 values of a 16-bit parameter, null otherwise. */
@@ -24,7 +28,25 @@ export interface Updated<S extends string> {
   readonly state: Readonly<Record<S, Tensor>>;
 }
 
-/** Declares the kernels of an update: for f32, one or four elements to a lane; for 16-bit floats, the two of a word. */
+/** One parameter and its gradient. */
+export interface Pair<U> {
+  readonly trained: U;
+  readonly gradient: Tensor;
+}
+
+/** What a lane works on: one element or four of a parameter kept in f32, or the word of two 16-bit floats. */
+type Grain = "scalar" | "vec4" | "bf16" | "f16";
+
+function grainOf({ dtype, size }: Tensor): Grain {
+  if (dtype === "bf16" || dtype === "f16") return dtype;
+  return size % 4 === 0 ? "vec4" : "scalar";
+}
+
+const lanesOf = (n: number, grain: Grain): number => Math.ceil(n / (grain === "scalar" ? 1 : grain === "vec4" ? 4 : 2));
+
+const indices = (count: number): number[] => Array.from({ length: count }, (_, k) => k);
+
+/** Declares an update: a function that changes parameters by their gradients, several of one grain in a dispatch. */
 export function defineUpdate<const S extends string, const U extends Readonly<Record<string, Scalar>>>({
   name,
   state,
@@ -32,76 +54,129 @@ export function defineUpdate<const S extends string, const U extends Readonly<Re
   body,
 }: UpdateSpec<S, U>) {
   const names: readonly string[] = state;
-  const declared = { n: "u32", words: "u32", ...uniforms } as Readonly<Record<string, Scalar>>;
-  /** `update(i) -> T`: changes element i where it is kept in f32 and gives its new value. */
-  const update = (kept: string, type: string): string => `
-    alias T = ${type};
-    fn update(i: u32) -> T {
-      let g = load_g(i);
-      var p = load_${kept}(i);
-      ${names.map((one) => `var ${one} = load_${one}(i);`).join(" ")}
+
+  /** `update_k(i) -> T`: changes element i of parameter k where it is kept in f32, and gives its new value. */
+  const update = (k: number, kept: string): string => `
+    fn update_${k}(i: u32) -> T {
+      let g = load_g${k}(i);
+      var p = load_${kept}${k}(i);
+      ${names.map((one) => `var ${one} = load_${one}${k}(i);`).join(" ")}
       ${body}
-      store_${kept}(i, p);
-      ${names.map((one) => `store_${one}(i, ${one});`).join(" ")}
+      store_${kept}${k}(i, p);
+      ${names.map((one) => `store_${one}${k}(i, ${one});`).join(" ")}
       return p;
     }`;
 
-  const single = defineKernel({
-    name,
-    inputs: ["g"],
-    outputs: [],
-    updates: ["p", ...names],
-    uniforms: declared,
-    knobs: { form: ["scalar", "vec4"] },
-    forms: ({ form }) => Object.fromEntries(["g", "p", ...names].map((one) => [one, form])),
-    source: (bindings, { form }) => wgsl`
-      ${bindings}
-      ${update("p", form === "vec4" ? "vec4f" : "f32")}
-      ${main(64)}
-        let i = group * 64u + lane;
-        if (i < u.words) { _ = update(i); }
-      }`,
-    grid: ({ words }) => Math.ceil((words as number) / 64),
-  });
+  /** What a lane does of parameter k, whose lanes begin at 0. */
+  const lane = (k: number, isHalf: boolean): string =>
+    isHalf
+      ? `var word = half(update_${k}(2u * i));
+        if (2u * i + 1u < u.n${k}) { word |= half(update_${k}(2u * i + 1u)) << 16u; }
+        store_p${k}(i, word);`
+      : `_ = update_${k}(i);`;
 
-  const half = defineKernel({
-    name,
-    inputs: ["g"],
-    outputs: [],
-    updates: ["p", "master", ...names],
-    uniforms: declared,
-    knobs: { dtype: ["bf16", "f16"] },
-    forms: () => ({ p: "words" }),
-    source: (bindings, { dtype }) => wgsl`
-      ${bindings}
-      ${halfFunctions[dtype]}
-      ${update("master", "f32")}
-      ${main(64)}
-        let i = group * 64u + lane;
-        if (i >= u.words) { return; }
-        var word = half(update(2u * i));
-        if (2u * i + 1u < u.n) { word |= half(update(2u * i + 1u)) << 16u; }
-        store_p(i, word);
-      }`,
-    grid: ({ words }) => Math.ceil((words as number) / 64),
-  });
+  function build(count: number, grain: Grain) {
+    const isHalf = grain === "bf16" || grain === "f16";
+    const kept = isHalf ? ["p", "master", ...names] : ["p", ...names];
+    const all = indices(count);
+    const forms: Record<string, "words" | "scalar" | "vec4"> = {};
+    for (const k of all) {
+      for (const one of ["g", ...kept]) forms[one + k] = isHalf ? (one === "p" ? "words" : "scalar") : grain;
+    }
+    const counts = all.flatMap((k) => [`n${k}`, `lanes${k}`]);
+    const declared = { ...Object.fromEntries(counts.map((one) => [one, "u32"])), ...uniforms };
+    return defineKernel({
+      name,
+      inputs: all.map((k) => `g${k}`),
+      outputs: [],
+      updates: all.flatMap((k) => kept.map((one) => one + k)),
+      uniforms: declared as Readonly<Record<string, Scalar>>,
+      knobs: {},
+      forms: (): Forms => forms,
+      source: (bindings) => wgsl`
+        ${bindings}
+        alias T = ${grain === "vec4" ? "vec4f" : "f32"};
+        ${isHalf ? halfFunctions[grain] : ""}
+        ${all.map((k) => update(k, isHalf ? "master" : "p")).join("")}
+        ${main(64)}
+          var own = group;
+          ${all
+            .map(
+              (k) => `
+          if (own < (u.lanes${k} + 63u) / 64u) {
+            let i = own * 64u + lane;
+            if (i < u.lanes${k}) { ${lane(k, isHalf)} }
+            return;
+          }
+          own -= (u.lanes${k} + 63u) / 64u;`,
+            )
+            .join("")}
+        }`,
+      grid: (given) => all.reduce((sum, k) => sum + Math.ceil((given[`lanes${k}`] as number) / 64), 0),
+    });
+  }
 
-  return (
-    { parameter: p, master, state: tensors }: Updated<S>,
-    gradient: Tensor,
-    numbers: { readonly [N in keyof U]: number },
-  ): void =>
+  const kernels = new Map<
+    string,
+    CallableKernel<string, never, string, Readonly<Record<string, Scalar>>, Record<never, never>>
+  >();
+
+  return (pairs: readonly Pair<Updated<S>>[], numbers: { readonly [N in keyof U]: number }): void =>
     untaped(() => {
-      const n = p.size;
-      if (master) {
-        const dtype = p.dtype as "bf16" | "f16";
-        const all = { g: gradient, p, master, ...(tensors as Record<string, Tensor>) };
-        half(all, {}, { n, words: Math.ceil(n / 2), ...numbers }, { knobs: { dtype } });
-      } else {
-        const wide = n % 4 === 0;
-        const all = { g: gradient, p, ...(tensors as Record<string, Tensor>) };
-        const knobs = { form: wide ? ("vec4" as const) : ("scalar" as const) };
-        single(all, {}, { n, words: wide ? n / 4 : n, ...numbers }, { knobs });
+      for (const run of runs(pairs.filter(({ gradient }) => gradient.size > 0))) {
+        const grain = grainOf((run[0] as Pair<Updated<S>>).trained.parameter);
+        const key = `${run.length} ${grain}`;
+        let kernel = kernels.get(key);
+        if (!kernel) kernels.set(key, (kernel = build(run.length, grain)));
+        const tensors: Record<string, Tensor> = {};
+        const counts: Record<string, number> = {};
+        for (const [k, pair] of run.entries()) {
+          for (const [one, tensor] of bound(pair)) tensors[one + k] = tensor;
+          counts[`n${k}`] = pair.gradient.size;
+          counts[`lanes${k}`] = lanesOf(pair.gradient.size, grain);
+        }
+        kernel(tensors, {}, { ...counts, ...numbers });
       }
     });
+}
+
+/** The tensors that a parameter's update binds. */
+const bound = ({ trained, gradient }: Pair<Updated<string>>): (readonly [string, Tensor])[] => {
+  const { parameter, master, state } = trained;
+  return [
+    ["g", gradient],
+    ["p", parameter],
+    ...(master ? [["master", master] as const] : []),
+    ...Object.entries(state),
+  ];
+};
+
+/**
+ * Cuts a list into runs of one of {@link SIZES}, in order: parameters of one grain and one dtype of gradients, whose
+ * bindings the adapter allows, and none of them the gradient of another, which a dispatch may not both read and write.
+ */
+function* runs<P extends Pair<Updated<string>>>(pairs: readonly P[]): Generator<P[]> {
+  const kindOf = ({ trained: { parameter }, gradient }: P): string => `${grainOf(parameter)} ${gradient.dtype}`;
+  for (let at = 0; at < pairs.length;) {
+    const first = pairs[at] as P;
+    const { device } = first.trained.parameter;
+    const { maxStorageBuffersPerShaderStage: most } = device.limits;
+    const read = new Set([first.gradient.storage]);
+    const written = new Set([first.trained.parameter.storage]);
+    let bindings = 0;
+    let end = at;
+    for (const pair of pairs.slice(at, at + (SIZES[0] as number))) {
+      const { gradient, trained } = pair;
+      bindings += bound(pair).reduce((sum, [, { bytes }]) => sum + windowsOf(bytes, device.limits), 0);
+      const apart = !written.has(gradient.storage) && !read.has(trained.parameter.storage);
+      const joins = kindOf(pair) === kindOf(first) && gradient.device === device && bindings <= most && apart;
+      if (end > at && !joins) break;
+      read.add(gradient.storage);
+      written.add(trained.parameter.storage);
+      end++;
+    }
+    const size = SIZES.find((size) => size <= end - at) as number;
+    yield pairs.slice(at, at + size);
+    at += size;
+  }
 }

@@ -1,0 +1,44 @@
+import { defineKernel, wgsl } from "@rot/tensor/kernel";
+import { rowSetting } from "../shared/defaults.ts";
+import { family } from "../shared/family.ts";
+import { enableSubgroups, openRow, rowGroups, rowKnobs, rowNeeds, rowSum, vectors } from "../shared/rows.wgsl.ts";
+
+/** sum = x + residual, y = sum · weight / √(mean(sum²) + eps). */
+export const addNormForward = family((wide) =>
+  defineKernel({
+    name: "addNorm.forward",
+    inputs: ["x", "residual", "weight"],
+    outputs: ["y", "sum"],
+    uniforms: { rows: "u32", width: "u32", eps: "f32" },
+    knobs: rowKnobs,
+    needs: rowNeeds,
+    prefers: (device, { width }) => rowSetting(device, wide ? width / 4 : width),
+    forms: () => (wide ? { x: "vec4", residual: "vec4", weight: "vec4", y: "vec4", sum: "vec4" } : {}),
+
+    source: (bindings, setting, device) => wgsl`
+      ${enableSubgroups(setting)}
+      ${bindings}
+      ${vectors(wide)}
+      ${rowSum("row_sum", "f32", setting, device)}
+      ${openRow(setting)}
+        let steps = u.width / ${wide ? 4 : 1}u;
+        let start = row * steps;
+
+        var squares = V();
+        for (var i = own; i < steps; i += ${setting.lanes}u) {
+          let sum = load_x(start + i) + load_residual(start + i);
+          squares += sum * sum;
+          if (live) { store_sum(start + i, sum); }
+        }
+        let scale = inverseSqrt(row_sum(across(squares), lane) / f32(u.width) + u.eps);
+        if (!live) { return; }
+
+        // What this lane stored, it reads again.
+        for (var i = own; i < steps; i += ${setting.lanes}u) {
+          store_y(start + i, load_sum(start + i) * scale * load_weight(i));
+        }
+      }`,
+
+    grid: ({ rows }, setting) => rowGroups(rows, setting),
+  }),
+);
