@@ -1,6 +1,10 @@
 /** The command line: every command, its flags and its help. */
 import { Command } from "commander";
+import { convert } from "./commands/convert.ts";
 import { doctor } from "./commands/doctor.ts";
+import { generate } from "./commands/generate.ts";
+import { inspect } from "./commands/inspect.ts";
+import { render } from "./commands/render.ts";
 import { train } from "./commands/train.ts";
 import { version } from "./version.ts";
 
@@ -21,6 +25,9 @@ export function program(output: Output): Command {
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) })
     .exitOverride()
     .addHelpText("after", "\nExamples:\n  rot-cli doctor\n  rot-cli doctor --json --adapter software\n");
-  for (const command of [doctor(output), train(output)]) root.addCommand(command.copyInheritedSettings(root));
+  for (const command of [convert(output), doctor(output), generate(output), inspect(output), render(output), train(output)]) {
+    root.addCommand(command.copyInheritedSettings(root));
+    for (const inner of command.commands) inner.copyInheritedSettings(command);
+  }
   return root;
 }
