@@ -24,7 +24,18 @@ export interface BackwardOptions {
  * @returns     one gradient for each of `wrt`, in its shape
  * @throws {UsageError} when no path leads from `of` back to one of `wrt`, or what it needs was freed or changed
  */
-export function grad(of: Tensor, wrt: readonly Tensor[], options: BackwardOptions = {}): Tensor[] {
+export function grad(of: Tensor, wrt: readonly Tensor[], options?: BackwardOptions): Tensor[];
+/** The same, with null for each of `wrt` that the result did not come from. */
+export function grad(
+  of: Tensor,
+  wrt: readonly Tensor[],
+  options: BackwardOptions & { readonly allowUnused: true },
+): (Tensor | null)[];
+export function grad(
+  of: Tensor,
+  wrt: readonly Tensor[],
+  options: BackwardOptions & { readonly allowUnused?: boolean } = {},
+): (Tensor | null)[] {
   const wanted = wrt.map((tensor, i) => {
     if (!tensor.node) throw new UsageError(`grad: wrt[${i}] ${print(tensor.shape)} requires no gradient`);
     return { node: tensor.node, output: tensor.output };
@@ -42,6 +53,7 @@ export function grad(of: Tensor, wrt: readonly Tensor[], options: BackwardOption
     return wanted.map(({ node, output }, i) => {
       const gradient = found.get(node)?.[output];
       if (gradient) return gradient.alias();
+      if (options.allowUnused) return null;
       throw new UsageError(`grad: no path leads from the result to wrt[${i}] ${print(wrt[i]?.shape ?? [])}`);
     });
   });

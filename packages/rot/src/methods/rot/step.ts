@@ -13,10 +13,17 @@
 import { linearCrossEntropy } from "@rot/kernels";
 import type { VisionLanguageModel } from "@rot/models";
 import { concat, grad, requireGrad, scope, type Tensor, tensor, untaped } from "@rot/tensor";
-import { type BatchLayout, layOutBatch, rowWeights, type SampleTokens, type Weighting, type Whole } from "../../latent/batch.ts";
+import {
+  type BatchLayout,
+  layOutBatch,
+  rowWeights,
+  type SampleTokens,
+  type Weighting,
+  type Whole,
+} from "../../latent/batch.ts";
 import { latentLoss, type LatentLossName, type LatentLossOptions, weighted } from "../../latent/losses.ts";
 import { rolled, rollOut } from "../../latent/rollout.ts";
-import { type Combined, combine, type LossWeights } from "./combine.ts";
+import { combine, type LossWeights } from "./combine.ts";
 import type { ProjectionHead } from "./head.ts";
 
 /** A sample to learn from. */
@@ -37,6 +44,11 @@ export interface StepOptions extends LatentLossOptions {
   readonly whole?: { readonly latents: Whole; readonly answers: Whole };
   /** Recomputes the blocks of the decoder on the way back. */
   readonly recompute?: boolean;
+  /**
+   * Called with true before the pass that is taped and with false after it: dropout belongs there, and not into the roll-out,
+   * which does what generation will do.
+   */
+  readonly onTaping?: (taping: boolean) => void;
 }
 
 /** What came of a batch. Scalars are [] on the device. */
@@ -79,16 +91,61 @@ export function rotStep(
       latents: rolled(steps.latents, steps.rows),
       targets: batch.map(({ target }) => target),
     };
-    return options.trainsDecoder ? decoderStep(pass, parameters) : headStep(pass, parameters);
+    options.onTaping?.(true);
+    try {
+      return options.trainsDecoder ? decoderStep(pass, parameters) : headStep(pass, parameters);
+    } finally {
+      options.onTaping?.(false);
+    }
   });
 }
 
-interface Pass {
+/** The losses of one batch, without gradients. */
+export const rotLosses = (
+  model: VisionLanguageModel,
+  head: ProjectionHead,
+  batch: readonly TrainingSample[],
+  options: StepOptions,
+): Omit<StepResult, "gradients"> =>
+  untaped(() => {
+    const { loss, vision, language } = rotStep(model, head, batch, [], { ...options, trainsDecoder: false });
+    return { loss, vision, language };
+  });
+
+/** Loss and gradients of supervised text alone: the answers, perhaps with a chain of thought before them, as text. */
+export function textStep(
+  model: VisionLanguageModel,
+  batch: readonly SampleTokens[],
+  parameters: readonly Tensor[],
+  options: Pick<StepOptions, "weighting" | "whole" | "recompute" | "onTaping">,
+): Pick<StepResult, "loss" | "gradients"> {
+  return scope(() => {
+    options.onTaping?.(true);
+    try {
+      const counts = batch.map(() => 0);
+      const layout = layOutBatch(batch, counts);
+      const answers = batch.map(({ answer }) => answer.length);
+      const pass = { model, layout, answers, options };
+      const loss = languageLoss(pass, decode(pass, null, layout.answerRows));
+      return { loss, gradients: parameters.length > 0 ? grad(loss, parameters, { allowUnused: true }) : [] };
+    } finally {
+      options.onTaping?.(false);
+    }
+  });
+}
+
+/** What the pass of a decoder over a batch needs. */
+interface TextPass {
   readonly model: VisionLanguageModel;
+  readonly options: Pick<StepOptions, "weighting" | "whole" | "recompute">;
+  readonly layout: BatchLayout;
+  /** Tokens of each answer. */
+  readonly answers: readonly number[];
+}
+
+interface Pass extends TextPass {
   readonly head: ProjectionHead;
   readonly options: StepOptions;
-  readonly layout: BatchLayout;
-  readonly answers: readonly number[];
   readonly counts: readonly number[];
   /** [N, D] of the roll-out. */
   readonly hidden: Tensor;
@@ -103,7 +160,8 @@ function headStep(pass: Pass, parameters: readonly Tensor[]): StepResult {
   const vision = visionLoss(pass, predicted);
   const language = languageLoss(pass, decode(pass, predicted, pass.layout.answerRows));
   const combined = combine(vision, language, pass.options.weights);
-  return { ...combined, vision, language, gradients: grad(combined.loss, parameters) };
+  const gradients = parameters.length > 0 ? grad(combined.loss, parameters) : [];
+  return { loss: combined.loss, vision, language, gradients };
 }
 
 /** Stage 2. */
@@ -113,30 +171,35 @@ function decoderStep(pass: Pass, parameters: readonly Tensor[]): StepResult {
   const rows = Int32Array.from([...layout.sourceRows, ...layout.answerRows]);
   const hidden = decode(pass, latents, rows);
   const count = layout.sourceRows.length;
-  const source = hidden.slice([0, count]);
   const language = languageLoss(pass, hidden.slice([count]));
-  const predicted = head(source);
+  const predicted = head(hidden.slice([0, count]));
   const vision = visionLoss(pass, predicted);
-  const combined: Combined = untaped(() => combine(vision, language, options.weights));
+  const combined = untaped(() => combine(vision, language, options.weights));
 
   const [wanted, ...fromLanguage] = grad(language, [latents, ...parameters], {
     cotangent: combined.ofLanguage,
     retain: true,
+    allowUnused: true,
   });
   const [fromVision] = grad(vision, [predicted], { cotangent: combined.ofVision, retain: true });
-  const cotangent = (wanted as Tensor).add(fromVision as Tensor);
-  const throughLatents = grad(predicted, parameters, { cotangent });
-  const gradients = parameters.map((_, i) => (fromLanguage[i] as Tensor).add(throughLatents[i] as Tensor));
+  const cotangent = add(wanted ?? null, fromVision as Tensor);
+  const throughLatents = grad(predicted, parameters, { cotangent, allowUnused: true });
+  const gradients = parameters.map((_, i) => {
+    const [direct, through] = [fromLanguage[i] ?? null, throughLatents[i] ?? null];
+    return through ? add(direct, through) : direct;
+  });
   return { loss: combined.loss, vision, language, gradients };
 }
 
+const add = (a: Tensor | null, b: Tensor): Tensor => (a ? a.add(b) : b);
+
 /** Hidden states at some rows of [question, latents, answer]. */
-function decode({ model, layout, options }: Pass, latents: Tensor, rows: Int32Array): Tensor {
+function decode({ model, layout, options }: TextPass, latents: Tensor | null, rows: Int32Array): Tensor {
   const { ids, sequences, length, valid, latentRows } = layout;
   const embeddings = model.embed(tensor(model.device, ids, { shape: [sequences, length], dtype: "i32" }));
   return model.forward(embeddings, {
     valid,
-    images: { tokens: latents, deepstack: [], rows: latentRows },
+    ...(latents && latentRows.length > 0 && { images: { tokens: latents, deepstack: [], rows: latentRows } }),
     rows,
     recompute: options.recompute ?? false,
   });
@@ -148,7 +211,7 @@ function visionLoss({ options, counts, targets, model }: Pass, predicted: Tensor
   return weighted(latentLoss(options.loss, predicted, target, options), weights);
 }
 
-function languageLoss({ model, layout, answers, options }: Pass, hidden: Tensor): Tensor {
+function languageLoss({ model, layout, answers, options }: TextPass, hidden: Tensor): Tensor {
   const losses = linearCrossEntropy(hidden, model.head, layout.labels, { reduction: "none" });
   return weighted(losses, tensor(model.device, rowWeights(answers, options.weighting, options.whole?.answers)));
 }
