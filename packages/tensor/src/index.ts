@@ -25,7 +25,7 @@ export { pad, type Widths } from "./ops/pad.ts";
 export { logSoftmax, softmax } from "./ops/softmax.ts";
 export { topk, type TopK } from "./ops/topk.ts";
 export { AdamW, type AdamWOptions } from "./optim/adamw.ts";
-export { clipGradNorm } from "./optim/clip-grad-norm.ts";
+export { clipGradNorm, gradNorm } from "./optim/clip-grad-norm.ts";
 export type { Group, Optimizer } from "./optim/optimizer.ts";
 export * from "./optim/schedule.ts";
 export { SGD, type SgdOptions } from "./optim/sgd.ts";

@@ -4,6 +4,7 @@ import { bits, type DType } from "./dtype.ts";
 import { DeviceError, ShapeError, UsageError } from "./errors.ts";
 import type { Binding, Device } from "./gpu/device.ts";
 import type { Access, Pipeline } from "./gpu/pipelines.ts";
+import { hashOf, type KnobValues } from "./gpu/tunings.ts";
 import { halfFunctions } from "./half.wgsl.ts";
 import { print, size } from "./shape.ts";
 import { emptyTensor, type Tensor, type TensorSpec } from "./tensor.ts";
@@ -43,6 +44,11 @@ export interface KernelSpec<
   needs?(setting: Setting<K>): readonly GPUFeatureName[];
   /** The knobs that suit a device and a call, in place of their defaults. */
   prefers?(device: Device, uniforms: { readonly [N in keyof U]: number }): Partial<Setting<K>>;
+  /**
+   * Which calls share what the tuner finds for one of them; by default those whose whole numbers lie between the same
+   * powers of four.
+   */
+  shapeClass?(uniforms: { readonly [N in keyof U]: number }): string;
   /** Which tensors are seen otherwise than element by element. */
   forms?(setting: Setting<K>): Forms;
   /**
@@ -111,12 +117,87 @@ export function defineKernel<
   const bound = [...spec.inputs, ...updates] as readonly (I | W)[];
   const uniformNames = Object.keys(spec.uniforms);
   const uniformTypes = Object.values(spec.uniforms);
+  const knobCount = Object.keys(spec.knobs).length;
   const uniformBytes = Math.ceil(uniformNames.length / 4) * 16;
   const defaults = Object.fromEntries(
     Object.entries(spec.knobs).map(([knob, values]) => [knob, values[0]]),
   ) as Setting<K>;
   const known = new WeakMap<Device, Map<string, Pipeline>>();
   let forced: Setting<K> | undefined;
+  const sources = new WeakMap<Device, string>();
+  const resolved = new WeakMap<KnobValues, Setting<K> | null>();
+
+  const settings = (): readonly Setting<K>[] =>
+    Object.entries(spec.knobs).reduce<Setting[]>(
+      (all, [knob, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [knob]: value }))),
+      [{}],
+    ) as unknown as readonly Setting<K>[];
+  const runsOn = (device: Device, setting: Setting<K>): boolean =>
+    (spec.needs?.(setting) ?? []).every((feature) => device.features.has(feature));
+
+  /** What tells apart this kernel's text from an older one's: a choice of the tuner is for one text. */
+  function sourceOn(device: Device): string {
+    let source = sources.get(device);
+    if (source === undefined) {
+      const texts = settings()
+        .filter((setting) => runsOn(device, setting))
+        .map((one) => `${JSON.stringify([one, spec.forms?.(one)])} ${spec.source("", one, device)}`);
+      sources.set(device, (source = hashOf(...texts)));
+    }
+    return source;
+  }
+
+  /** The setting that the tuner has stored for a call, if it has one that still exists. */
+  function tuned(
+    device: Device,
+    tensors: Readonly<Record<I | W, Tensor>>,
+    outputs: Readonly<Record<O, TensorSpec>>,
+    uniforms: { readonly [N in keyof U]: number },
+    named: Partial<Setting<K>>,
+    usual: Setting<K>,
+  ): Setting<K> | null {
+    const free = Object.keys(spec.knobs).filter((knob) => !(knob in named));
+    if (free.length === 0) return null;
+    let problem = "";
+    for (const name of bound) problem += `${tensors[name].dtype} `;
+    for (const name of spec.outputs) problem += `${outputs[name].dtype} `;
+    for (const knob in named) problem += `${knob}=${named[knob]} `;
+    problem += spec.shapeClass?.(uniforms) ?? classOf(uniformTypes, uniformNames, uniforms);
+
+    const { tunings } = device;
+    const source = sourceOn(device);
+    const found = tunings.find(spec.name, source, problem);
+    if (found) {
+      let setting = resolved.get(found);
+      if (setting === undefined) {
+        const isSame = (one: Setting<K>): boolean =>
+          Object.entries(one).every(([knob, value]) => found[knob] === value);
+        setting = settings().find((one) => isSame(one) && runsOn(device, one)) ?? null;
+        resolved.set(found, setting);
+      }
+      return setting;
+    }
+    if (tunings.collect) {
+      const open = settings().filter(
+        (one) => runsOn(device, one) && Object.entries(named).every(([knob, value]) => one[knob] === value),
+      );
+      const isUsual = (one: Setting<K>): boolean => free.every((knob) => one[knob] === usual[knob]);
+      const candidates = [...open.filter(isUsual), ...open.filter((one) => !isUsual(one))];
+      tunings.collect({
+        kernel: spec.name,
+        source,
+        problem,
+        settings: candidates,
+        tensors,
+        updates,
+        run: (others, knobs) =>
+          Object.values<Tensor>(
+            run(others as typeof tensors, outputs, uniforms, { device, knobs: knobs as unknown as Setting<K> }),
+          ),
+      });
+    }
+    return null;
+  }
 
   /** The pipeline of one setting for these dtypes and window counts. */
   function specialise(
@@ -151,6 +232,9 @@ export function defineKernel<
     const device = options.device ?? (bound[0] === undefined ? undefined : tensors[bound[0]].device);
     if (!device) throw new UsageError(`${spec.name}: it has no tensor to take a device from; pass { device }`);
     let chosen = forced ?? (spec.prefers ? { ...defaults, ...spec.prefers(device, uniforms) } : defaults);
+    if (!forced && knobCount > 0 && device.tunings.concerns(spec.name)) {
+      chosen = tuned(device, tensors, outputs, uniforms, options.knobs ?? {}, chosen) ?? chosen;
+    }
     if (options.knobs) chosen = { ...chosen, ...options.knobs };
 
     const made = {} as Record<O, Tensor>;
@@ -204,14 +288,8 @@ export function defineKernel<
 
   return Object.assign(run, {
     kernelName: spec.name,
-    settings() {
-      return Object.entries(spec.knobs).reduce<Setting[]>(
-        (all, [knob, values]) => all.flatMap((one) => values.map((value) => ({ ...one, [knob]: value }))),
-        [{}],
-      );
-    },
-    runsOn: (device, setting) =>
-      (spec.needs?.(setting as Setting<K>) ?? []).every((feature) => device.features.has(feature)),
+    settings,
+    runsOn: (device, setting) => runsOn(device, setting as Setting<K>),
     with<T>(setting: Setting, f: () => T): T {
       const was = forced;
       forced = setting as Setting<K>;
@@ -222,6 +300,19 @@ export function defineKernel<
       }
     },
   } satisfies Kernel);
+}
+
+/** The powers of four that whole numbers lie between: 0, 1 to 3, 4 to 15 and so on. */
+function classOf(
+  types: readonly Scalar[],
+  names: readonly string[],
+  uniforms: Readonly<Record<string, number>>,
+): string {
+  let name = "";
+  for (let i = 0; i < names.length; i++) {
+    if (types[i] !== "f32") name += `${(33 - Math.clz32(uniforms[names[i] as string] as number)) >> 1} `;
+  }
+  return name;
 }
 
 /** Folds a long row of workgroups so that no side exceeds the adapter's limit. */

@@ -1,6 +1,6 @@
 /** Runs a stage of training: steps, clipping, metrics, checkpoints, validation, and an end that loses nothing. */
 import { join } from "node:path";
-import { AdamW, clipGradNorm, type Tensor } from "@rot/tensor";
+import { AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
 import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
 import { type MetricsFile, openMetrics } from "./metrics-file.ts";
 import type { StepGradients, TrainingTask } from "./task.ts";
@@ -158,8 +158,7 @@ async function apply(
   step: number,
 ): Promise<{ readonly losses: Record<string, number>; readonly norm: number }> {
   try {
-    // Read before it scales: an infinite norm would make NaN of the gradients that are to be named.
-    const total = clipGradNorm(gradients, Number.MAX_VALUE);
+    const total = gradNorm(gradients);
     const read = async ([name, loss]: [string, Tensor]) => [name, await loss.item()] as const;
     const values = Object.fromEntries(await Promise.all(Object.entries(losses).map(read)));
     const norm = await total.item();
@@ -181,9 +180,8 @@ async function apply(
 
 async function firstBad(gradients: readonly (Tensor | null)[], task: TrainingTask): Promise<string> {
   for (const [i, name] of [...task.parameters.keys()].entries()) {
-    const values = (await gradients[i]?.read()) ?? [];
-    if (!(values as ArrayLike<number> & Iterable<number>)[Symbol.iterator]) continue;
-    for (const value of values as Iterable<number>) if (!Number.isFinite(value)) return `the gradient of ${name}`;
+    const values = ((await gradients[i]?.read()) ?? []) as Iterable<number>;
+    for (const value of values) if (!Number.isFinite(value)) return `the gradient of ${name}`;
   }
   return "the norm of all gradients together";
 }

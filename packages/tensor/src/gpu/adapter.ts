@@ -1,5 +1,7 @@
 /** What a platform (Node or a browser) offers: a way to an adapter, and the user's wishes about it. */
 
+import type { TuneMode, TuningStore } from "./tunings.ts";
+
 export type AdapterKind = "hardware" | "software" | "embedded";
 
 export interface AdapterRequest {
@@ -24,8 +26,15 @@ export interface FoundAdapter {
 export interface Platform {
   /** @throws {DeviceError} that says what was tried and what would mend it */
   requestAdapter(request: AdapterRequest): Promise<FoundAdapter>;
-  /** What the user asked for outside the program: `ROT_ADAPTER`, `ROT_NO_DOWNLOAD`, `ROT_DEBUG`. */
-  readonly wishes: { readonly adapter?: string | undefined; readonly download: boolean; readonly debug: number };
+  /** What the user asked for outside the program: `ROT_ADAPTER`, `ROT_NO_DOWNLOAD`, `ROT_DEBUG`, `ROT_TUNE`. */
+  readonly wishes: {
+    readonly adapter?: string | undefined;
+    readonly download: boolean;
+    readonly debug: number;
+    readonly tune: TuneMode;
+  };
+  /** Where the tuner's choices are stored; null where nothing can be. */
+  readonly tunings: TuningStore | null;
   /** Called when somebody begins to wait for a software adapter; what it returns is called at the end of the wait. */
   rest(): () => void;
   /** Writes one line for the user to see: stderr in Node, the console in a browser. */

@@ -8,6 +8,7 @@ import { type Pipeline, Pipelines, type PipelineSource } from "./pipelines.ts";
 import { BufferPool, type DeviceBuffer, type Memory } from "./pool.ts";
 import { Staging } from "./staging.ts";
 import { type KernelTime, Timing } from "./timing.ts";
+import { Tunings } from "./tunings.ts";
 import { Uniforms } from "./uniforms.ts";
 
 /** Dispatches that are recorded before a batch goes out by itself: the device starts while the CPU records on. */
@@ -49,6 +50,7 @@ export interface DeviceSettings {
   readonly debug: number;
   readonly kernels?: "fused" | "reference";
   readonly limits?: Partial<Limits>;
+  readonly tunings?: Tunings;
   readonly notice: (line: string) => void;
 }
 
@@ -72,6 +74,8 @@ export class Device {
   readonly debug: number;
   readonly kernels: "fused" | "reference";
   readonly notice: (line: string) => void;
+  /** The settings that kernels take on this device. */
+  readonly tunings: Tunings;
   /** The object that Dawn's promises hang on; held so that it is not collected. */
   readonly #root: GPU;
   readonly #faults: Faults;
@@ -98,6 +102,7 @@ export class Device {
     this.debug = options.debug;
     this.kernels = options.kernels ?? "fused";
     this.notice = options.notice;
+    this.tunings = options.tunings ?? new Tunings();
     this.limits = Object.fromEntries(
       limitNames.map((name) => [name, Math.min(gpu.limits[name], options.limits?.[name] ?? Number.POSITIVE_INFINITY)]),
     ) as Record<keyof Limits, number>;

@@ -1,6 +1,7 @@
 /** Opening a device: an adapter from the platform, with all the features and limits the engine can use. */
 import { platform } from "#platform";
 import { Device, limitNames, type Limits } from "./device.ts";
+import { type AdapterIdentity, type Tuned, type TuneMode, Tunings } from "./tunings.ts";
 
 /** What {@link openDevice} may be told. */
 export interface DeviceOptions {
@@ -10,6 +11,11 @@ export interface DeviceOptions {
   readonly download?: boolean;
   /** 0 silent · 1 the device · 2 each kernel's time and GB/s · 3 the tuner · 4 the WGSL */
   readonly debug?: number;
+  /**
+   * `off` uses the settings that kernels prefer, `cached` (as does no word) those that the tuner has stored for this
+   * adapter, `full` also lets a tuner see the calls it knows nothing of.
+   */
+  readonly tune?: TuneMode;
   /** `reference` runs every op by its definition in primitives, to tell a bug in the maths from one in a kernel. */
   readonly kernels?: "fused" | "reference";
   /** Lower limits than the adapter's, to test what a smaller one would do. */
@@ -39,12 +45,34 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
   requiredLimits["minUniformBufferOffsetAlignment"] = adapter.limits.minUniformBufferOffsetAlignment;
   const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
+  const mode = options.tune ?? wishes.tune;
+  const stored = mode === "off" ? null : await platform.tunings?.load(identityOf(adapter.info), notice);
   return new Device(gpu, found.gpu, found.kind, adapter.info, {
     ...options,
     debug: options.debug ?? wishes.debug,
+    tunings: new Tunings(mode, stored ?? []),
     notice,
   });
 }
+
+/**
+ * Stores choices of the tuner for the adapter of a device.
+ *
+ * @param forget  kernels of which entries with another source are dropped
+ * @returns       the file; null on a platform that has no place for it
+ */
+export const saveTunings = async (
+  { info }: Device,
+  choices: readonly Tuned[],
+  forget?: ReadonlySet<string>,
+): Promise<string | null> => (await platform.tunings?.save(identityOf(info), choices, forget)) ?? null;
+
+const identityOf = ({ vendor, architecture, device, description }: GPUAdapterInfo): AdapterIdentity => ({
+  vendor,
+  architecture,
+  device,
+  description,
+});
 
 /** The features the engine can use, asked for where the adapter has them. */
 const wanted = [

@@ -9,7 +9,7 @@ import { type Shape, size } from "../shape.ts";
 import { requireGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { expect, test } from "../testing.ts";
-import { clipGradNorm } from "./clip-grad-norm.ts";
+import { clipGradNorm, gradNorm } from "./clip-grad-norm.ts";
 
 /** The norm and the clipped values in double precision. */
 function reference(gradients: readonly ArrayLike<number>[], most: number): { norm: number; clipped: number[][] } {
@@ -145,4 +145,12 @@ test("mistakes are refused by name", ({ device }) => {
   expect(() => clipGradNorm([g], 0)).toThrow(/maxNorm is 0/);
   expect(() => clipGradNorm([g], Number.NaN)).toThrow(/maxNorm is NaN/);
   expect(() => clipGradNorm([g, g.alias()], 1)).toThrow(/share memory/);
+});
+
+test("gradNorm gives the same norm and leaves the gradients as they are", async ({ random }) => {
+  const gradients = [random.normal([40, 7]), null, random.normal([3], 100, "bf16")];
+  const before = await Promise.all(gradients.map((g) => g?.read()));
+  const norm = await gradNorm(gradients).item();
+  expect(await Promise.all(gradients.map((g) => g?.read()))).toEqual(before);
+  expect(await clipGradNorm(gradients, 1).item()).toBe(norm);
 });

@@ -167,6 +167,18 @@ const numbers = (count: readonly number[], step: number, first: number): Record<
 });
 
 /**
+ * The norm of all gradients taken together, without changing them.
+ *
+ * @param gradients  as {@link clipGradNorm} takes them
+ * @returns          a scalar f32 on the device
+ * @throws {UsageError} when there is no gradient, or one comes twice
+ * @see torch.nn.utils.get_total_norm
+ */
+export function gradNorm(gradients: readonly (Tensor | null)[]): Tensor {
+  return scope(() => measure("gradNorm", gradients, Infinity).norm);
+}
+
+/**
  * Scales gradients in place so that their norm, taken over all of them together, is at most `maxNorm`:
  * `g · min(1, maxNorm / (norm + 1e-6))`.
  *
@@ -180,29 +192,10 @@ const numbers = (count: readonly number[], step: number, first: number): Record<
  */
 export function clipGradNorm(gradients: readonly (Tensor | null)[], maxNorm: number): Tensor {
   if (!(maxNorm > 0)) throw new UsageError(`clipGradNorm: maxNorm is ${maxNorm}, not a positive number`);
-  const all = gradients.filter((gradient) => gradient !== null);
-  const device = all[0]?.device;
-  if (!device) throw new UsageError("clipGradNorm: there is no gradient to clip");
-  if (firstOverlap(all) >= 0) {
-    throw new UsageError("clipGradNorm: two of the gradients share memory, which would be scaled twice");
-  }
   return scope(() => {
-    const filled = all.filter(({ size }) => size > 0);
-    const elements = filled.reduce((sum, { size }) => sum + size, 0);
-    const step = Math.max(LEAST, Math.ceil(elements / WORKGROUPS));
-    const n = filled.reduce((sum, { size }) => sum + groupsOf(size, step), 0);
-    const partial = emptyTensor(device, { shape: [n], dtype: "f32" }, "clipGradNorm");
-    let first = 0;
-    for (const run of floats.flatMap((dtype) => runs(ofDtype(filled, dtype), device))) {
-      const named = Object.fromEntries(run.map((gradient, k) => [`g${k}`, gradient]));
-      const counts = run.map(({ size }) => size);
-      squaresOf(run.length)({ ...named, partial }, {}, numbers(counts, step, first));
-      first += counts.reduce((sum, size) => sum + groupsOf(size, step), 0);
-    }
-    const scalar = { shape: [], dtype: "f32" } as const;
-    const { norm, coefficient } = finish({ partial }, { norm: scalar, coefficient: scalar }, { n, most: maxNorm });
+    const { norm, coefficient, filled, step } = measure("clipGradNorm", gradients, maxNorm);
     for (const dtype of floats) {
-      for (const run of runs(ofDtype(filled, dtype), device)) {
+      for (const run of runs(ofDtype(filled, dtype), norm.device)) {
         const named = Object.fromEntries(run.map((gradient, k) => [`g${k}`, gradient]));
         const counts = run.map(({ size }) => (bits(dtype) === 16 ? Math.ceil(size / 2) : size));
         scaleOf(run.length)({ coefficient, ...named }, {}, numbers(counts, step, 0), { knobs: { dtype } });
@@ -210,4 +203,29 @@ export function clipGradNorm(gradients: readonly (Tensor | null)[], maxNorm: num
     }
     return norm;
   });
+}
+
+/** The norm, what gradients are to be multiplied by, and how their elements are shared out. */
+function measure(who: string, gradients: readonly (Tensor | null)[], maxNorm: number) {
+  const all = gradients.filter((gradient) => gradient !== null);
+  const device = all[0]?.device;
+  if (!device) throw new UsageError(`${who}: there is no gradient`);
+  if (firstOverlap(all) >= 0) {
+    throw new UsageError(`${who}: two of the gradients share memory, and would count or be scaled twice`);
+  }
+  const filled = all.filter(({ size }) => size > 0);
+  const elements = filled.reduce((sum, { size }) => sum + size, 0);
+  const step = Math.max(LEAST, Math.ceil(elements / WORKGROUPS));
+  const n = filled.reduce((sum, { size }) => sum + groupsOf(size, step), 0);
+  const partial = emptyTensor(device, { shape: [n], dtype: "f32" }, who);
+  let first = 0;
+  for (const run of floats.flatMap((dtype) => runs(ofDtype(filled, dtype), device))) {
+    const named = Object.fromEntries(run.map((gradient, k) => [`g${k}`, gradient]));
+    const counts = run.map(({ size }) => size);
+    squaresOf(run.length)({ ...named, partial }, {}, numbers(counts, step, first));
+    first += counts.reduce((sum, size) => sum + groupsOf(size, step), 0);
+  }
+  const scalar = { shape: [], dtype: "f32" } as const;
+  const made = finish({ partial }, { norm: scalar, coefficient: scalar }, { n, most: maxNorm });
+  return { ...made, filled, step };
 }

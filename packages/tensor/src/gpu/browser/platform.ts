@@ -13,7 +13,8 @@ const scope = globalThis as unknown as Scope;
 
 /** The browser: it has one adapter to give, and no environment to read wishes from. */
 export const platform: Platform = {
-  wishes: { download: false, debug: 0 },
+  wishes: { download: false, debug: 0, tune: "cached" },
+  tunings: null,
   notice: (line) => scope.console.info(line),
   rest: () => () => {},
   requestAdapter,

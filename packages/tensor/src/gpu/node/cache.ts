@@ -61,6 +61,15 @@ export class Cache {
     }
   }
 
+  /** The path of a file that lies in the folder itself; null where there is none. */
+  async file(name: string): Promise<string | null> {
+    for (const folder of this.#folders) {
+      const path = join(folder, name);
+      if ((await stat(path).catch(() => null))?.isFile() && (await isPrivate(folder))) return path;
+    }
+    return null;
+  }
+
   /** The first folder that can be written to. */
   async writable(): Promise<string> {
     let reason: unknown;

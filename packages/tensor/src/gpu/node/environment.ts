@@ -2,6 +2,7 @@
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { UsageError } from "../../errors.ts";
+import { type TuneMode, tuneModes } from "../tunings.ts";
 
 export interface Environment {
   /** `ROT_ADAPTER`: part of an adapter's name, or `hardware`, `software`, `embedded`. */
@@ -10,6 +11,8 @@ export interface Environment {
   readonly download: boolean;
   /** `ROT_DEBUG`: 0 to 4. */
   readonly debug: number;
+  /** `ROT_TUNE`: `off`, `cached` or `full`. */
+  readonly tune: TuneMode;
   /** The folder for what is unpacked or fetched once: `render-of-thought` under `ROT_CACHE`, `XDG_CACHE_HOME` or `~/.cache`. */
   readonly cache: string;
   /** Where Vulkan drivers are announced: the files the user names, else the folders the loader looks into. */
@@ -40,6 +43,7 @@ export function readEnvironment(variables: Variables = process.env): Environment
     adapter: value("ROT_ADAPTER"),
     download: oneOf("ROT_NO_DOWNLOAD", value("ROT_NO_DOWNLOAD") ?? "0", ["0", "1"]) === 0,
     debug: oneOf("ROT_DEBUG", value("ROT_DEBUG") ?? "0", ["0", "1", "2", "3", "4"]),
+    tune: tuneModes[oneOf("ROT_TUNE", value("ROT_TUNE") ?? "cached", tuneModes)] as TuneMode,
     cache: join(value("ROT_CACHE") ?? value("XDG_CACHE_HOME") ?? join(home, ".cache"), "render-of-thought"),
     drivers: {
       files: (value("VK_DRIVER_FILES") ?? value("VK_ICD_FILENAMES"))?.split(":"),

@@ -8,12 +8,16 @@ import { fetchedSource } from "./lavapipe.ts";
 import { rest } from "./rest.ts";
 import { chooseAdapter } from "./source.ts";
 import { systemSource } from "./system.ts";
+import { tuningStore } from "./tunings.ts";
 
 /** Node: hardware, else the system's software Vulkan, else a fetched lavapipe, else the embedded SwiftShader. */
 export const platform: Platform = {
   get wishes() {
-    const { adapter, download, debug } = readEnvironment();
-    return { adapter, download, debug };
+    const { adapter, download, debug, tune } = readEnvironment();
+    return { adapter, download, debug, tune };
+  },
+  get tunings() {
+    return tuningStore(new Cache(readEnvironment().cache));
   },
   notice: (line) => void process.stderr.write(`${line}\n`),
   rest,
