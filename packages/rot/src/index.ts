@@ -1,8 +1,18 @@
-export { type FieldMap, type Format, type FormatOptions, formats, parseMap, type Row, RowError } from "./data/formats.ts";
+export {
+  type FieldMap,
+  type Format,
+  type FormatOptions,
+  formats,
+  parseMap,
+  type Row,
+  RowError,
+} from "./data/formats.ts";
 export { type BadRow, DatasetError, listRows, type Sample } from "./data/sample.ts";
 export { split, type Split } from "./data/split.ts";
 export { syntheticSample, syntheticSamples, type SyntheticOptions } from "./data/synthetic.ts";
 export type { Encoding, Statistics } from "./data/preprocess/collect.ts";
+export { targetKey, type TargetSettings, towerKey } from "./data/target-cache/key.ts";
+export { computeTargets, type TargetOptions, type Targets, type TargetStore } from "./data/target-cache/targets.ts";
 export type { Distribution } from "./data/preprocess/statistics.ts";
 export { type ExactEncoding, encodeExact, type ExactOptions } from "./render/encode.ts";
 export { FontError } from "./render/error.ts";
@@ -16,3 +26,15 @@ export {
   withMarkers,
 } from "./render/strip.ts";
 export { exactPixelValues, referencePixelValues, referenceResize } from "./render/vision.ts";
+export {
+  type ConfigFile,
+  ConfigurationError,
+  configKeys,
+  loadConfig,
+  type LoadedConfig,
+  type Override,
+  parseValue,
+} from "./config/load.ts";
+export { type RunConfig } from "./config/schema.ts";
+export { type Outcome, type RunOptions, runTask, type StepReport } from "./train/run-task.ts";
+export type { OptimizerSettings, StepGradients, TrainingTask } from "./train/task.ts";

@@ -1,6 +1,7 @@
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { NumericError } from "@rot/models";
 import {
   AdamW,
   type Device,
@@ -16,7 +17,7 @@ import {
 import { expect, test } from "@rot/tensor/testing";
 import { afterEach, beforeEach } from "vitest";
 import { latestCheckpoint, listCheckpoints } from "./checkpoint-folder.ts";
-import { NumericError, runTask, type RunOptions } from "./run-task.ts";
+import { runTask, type RunOptions } from "./run-task.ts";
 import type { TrainingTask } from "./task.ts";
 
 let folder: string;

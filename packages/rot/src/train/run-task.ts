@@ -1,15 +1,11 @@
 /** Runs a stage of training: steps, clipping, metrics, checkpoints, validation, and an end that loses nothing. */
 import { join } from "node:path";
+import { NumericError } from "@rot/models";
 import { AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
 import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
 import { type MetricsFile, openMetrics } from "./metrics-file.ts";
 import type { StepGradients, TrainingTask } from "./task.ts";
 import { restore, trainingContents, type TrainingState } from "./training-state.ts";
-
-/** A loss or gradient that is NaN or infinite. The parameters are those before the step. */
-export class NumericError extends Error {
-  override readonly name = "NumericError";
-}
 
 /** What is told after every step. */
 export interface StepReport {

@@ -13,25 +13,48 @@ export interface Markers {
  */
 export type AnswerStyle = "explicit" | "reference";
 
+/** What turns text into tokens. */
+export interface TextModel {
+  readonly tokenizer: Tokenizer;
+  readonly template: ChatTemplate;
+}
+
 /** The system message of the published code. */
 const SYSTEM = "You are a helpful assistant.";
 
-/** The prompt for a question, up to the marker that latents begin. */
-export function questionTokens(
-  { tokenizer, template }: { readonly tokenizer: Tokenizer; readonly template: ChatTemplate },
-  question: string,
-  { begin }: Markers,
-): Int32Array {
+/** The prompt for a question, up to where the assistant begins. */
+function promptTokens({ tokenizer, template }: TextModel, question: string): number[] {
   const messages = [
     { role: "system", content: SYSTEM },
     { role: "user", content: question },
   ];
-  return Int32Array.from([...tokenizer.encode(template.render(messages, { addGenerationPrompt: true })), begin]);
+  return [...tokenizer.encode(template.render(messages, { addGenerationPrompt: true }))];
+}
+
+/** The prompt for a question, up to the marker that latents begin. */
+export const questionTokens = (text: TextModel, question: string, { begin }: Markers): Int32Array =>
+  Int32Array.from([...promptTokens(text, question), begin]);
+
+/**
+ * A sample of supervised text: the prompt, then what is learnt: the chain as text and the answer, or the answer alone.
+ *
+ * @param chain  whether the chain is written
+ */
+export function textSampleTokens(
+  text: TextModel,
+  { question, cot, answer }: { readonly question: string; readonly cot: string; readonly answer: string },
+  chain: boolean,
+): { readonly question: Int32Array; readonly answer: Int32Array } {
+  const said = `${chain && cot !== "" ? `${cot}\n` : ""}### ${answer}`;
+  return {
+    question: Int32Array.from(promptTokens(text, question)),
+    answer: Int32Array.from([...text.tokenizer.encode(said), text.tokenizer.eosId]),
+  };
 }
 
 /** The marker that latents end, and the answer. */
 export function answerTokens(
-  { tokenizer, template }: { readonly tokenizer: Tokenizer; readonly template: ChatTemplate },
+  { tokenizer, template }: TextModel,
   answer: string,
   { end }: Markers,
   style: AnswerStyle = "explicit",

@@ -1,0 +1,169 @@
+/** Rows of a dataset as samples to train on: tokens, and targets made when they are needed. */
+import { createHash } from "node:crypto";
+import { readFile } from "node:fs/promises";
+import type { ImageProcessor, VisionLanguageModel } from "@rot/models";
+import { key, type Tensor, tensor } from "@rot/tensor";
+import type { RunConfig } from "../../config/schema.ts";
+import { parseMap } from "../../data/formats.ts";
+import { readDataset } from "../../data/node/read-dataset.ts";
+import { type BadRow, DatasetError, type Sample } from "../../data/sample.ts";
+import { split } from "../../data/split.ts";
+import { syntheticSamples } from "../../data/synthetic.ts";
+import { computeTargets, type TargetOptions } from "../../data/target-cache/targets.ts";
+import type { SampleTokens } from "../../latent/batch.ts";
+import {
+  answerTokens,
+  type Markers,
+  questionTokens,
+  type TextModel,
+  textSampleTokens,
+} from "../../methods/rot/prompt.ts";
+import type { TrainingData } from "../../methods/rot/task.ts";
+import { encodeExact } from "../../render/encode.ts";
+import { Font } from "../../render/font.ts";
+import { dejaVuSans } from "../../render/node/index.ts";
+import { createRenderer, type Renderer } from "../../render/strip.ts";
+import { referenceResize } from "../../render/vision.ts";
+
+/** What was read for a run. */
+export interface RunData {
+  readonly train: readonly Sample[];
+  readonly validation: readonly Sample[];
+  /** Rows left out because they could not be read. */
+  readonly bad: readonly BadRow[];
+  /** SHA-256 of all samples, for the manifest. */
+  readonly hash: string;
+}
+
+/**
+ * Reads the dataset of a run and splits it.
+ *
+ * @throws {DatasetError} when it cannot be read, or no row is left to train on
+ */
+export async function readRunData({ data, seed }: RunConfig): Promise<RunData> {
+  const limit = data.max_samples === null ? {} : { limit: data.max_samples };
+  const read =
+    data.dataset === "synthetic"
+      ? {
+          samples: syntheticSamples(key(seed).for("synthetic"), 0, data.max_samples ?? data.synthetic_samples),
+          bad: [],
+        }
+      : await readDataset(data.dataset, {
+          ...limit,
+          ...(data.format !== null && { format: data.format }),
+          ...(data.map !== null && { map: parseMap(data.map) }),
+          onBadRow: data.on_bad_row,
+          stripCalculator: data.strip_calculator,
+        });
+  const { train, validation } = split(read.samples, data.validation_share, seed);
+  if (train.length === 0) {
+    throw new DatasetError(
+      `${data.dataset}: no row is left to train on; lower data.validation_share (${data.validation_share})`,
+    );
+  }
+  const hash = createHash("sha256");
+  for (const sample of read.samples) hash.update(JSON.stringify(sample));
+  return { train, validation, bad: read.bad, hash: hash.digest("hex") };
+}
+
+/** The renderer that a configuration describes. */
+export async function openRenderer({ rendering }: RunConfig): Promise<Renderer> {
+  const own = await dejaVuSans();
+  const fonts =
+    rendering.font === null ? [own] : [await Font.open(await readFile(rendering.font), rendering.font), own];
+  return createRenderer({
+    fonts,
+    fontSize: rendering.font_size,
+    height: rendering.height,
+    padding: rendering.padding,
+    thoughtMarkers: rendering.thought_markers,
+  });
+}
+
+/** Samples that fit, those that do not, and the latents of each. */
+export interface Prepared extends TrainingData {
+  /** Latents of each sample. */
+  readonly counts: readonly number[];
+  /** Samples whose question, latents and answer are longer than allowed. */
+  readonly tooLong: readonly Sample["id"][];
+}
+
+/** What targets are made with. */
+export interface Teacher {
+  readonly model: VisionLanguageModel;
+  readonly processor: ImageProcessor;
+  readonly renderer: Renderer;
+  readonly encoding: "exact" | "reference";
+  readonly cache?: NonNullable<TargetOptions["cache"]>;
+}
+
+/** Samples for stages 1 and 2. */
+export function prepareLatent(
+  samples: readonly Sample[],
+  text: TextModel,
+  markers: Markers,
+  teacher: Teacher,
+  { data, stage2 }: RunConfig,
+): Prepared {
+  const kept: Sample[] = [];
+  const tokens: SampleTokens[] = [];
+  const counts: number[] = [];
+  const tooLong: Sample["id"][] = [];
+  for (const sample of samples) {
+    const made = {
+      question: questionTokens(text, sample.question, markers),
+      answer: answerTokens(text, sample.answer, markers, stage2.answer_style),
+    };
+    const latents = latentCount(sample.cot, teacher);
+    if (made.question.length + latents + made.answer.length > data.max_length) tooLong.push(sample.id);
+    else {
+      kept.push(sample);
+      tokens.push(made);
+      counts.push(latents);
+    }
+  }
+  const known = new Map<number, { readonly rows: number; readonly columns: number; readonly data: Float32Array }>();
+  return {
+    samples: tokens,
+    counts,
+    tooLong,
+    async targets(numbers): Promise<Tensor[]> {
+      const wanted = numbers.filter((n, i) => !known.has(n) && numbers.indexOf(n) === i);
+      const chains = wanted.map((n) => (kept[n] as Sample).cot);
+      const { model, renderer, ...options } = teacher;
+      const made = wanted.length > 0 ? await computeTargets(model, renderer, chains, options) : [];
+      for (const [i, n] of wanted.entries()) known.set(n, made[i] as (typeof made)[number]);
+      const tensors = numbers.map((n) => {
+        const { rows, columns, data } = known.get(n) as (typeof made)[number];
+        return tensor(model.device, data, { shape: [rows, columns] });
+      });
+      // The host keeps the latest: an epoch of a small dataset, or the step at hand of a large one.
+      for (const n of known.keys()) if (known.size > MOST_KNOWN) known.delete(n);
+      return tensors;
+    },
+  };
+}
+
+/** Targets on the host: 4,096 of 60 latents of 2,560 numbers are 2.5 GB. */
+const MOST_KNOWN = 1024;
+
+/** How many latents a chain becomes. */
+function latentCount(chain: string, { renderer, processor, encoding }: Teacher): number {
+  const strip = renderer.strip(chain);
+  const { patchSize, mergeSize } = processor.config;
+  if (encoding === "exact") return encodeExact(strip, { cell: patchSize * mergeSize }).cells;
+  const { width, height } = processor.targetSize(referenceResize(strip));
+  return (width * height) / (patchSize * mergeSize) ** 2;
+}
+
+/** Samples for supervised text. */
+export function prepareText(samples: readonly Sample[], text: TextModel, { data, training }: RunConfig): Prepared {
+  const tokens: SampleTokens[] = [];
+  const tooLong: Sample["id"][] = [];
+  for (const sample of samples) {
+    const made = textSampleTokens(text, sample, training.chain);
+    if (made.question.length + made.answer.length > data.max_length) tooLong.push(sample.id);
+    else tokens.push(made);
+  }
+  return { samples: tokens, counts: tokens.map(() => 0), tooLong, targets: () => Promise.resolve([]) };
+}
