@@ -1,4 +1,5 @@
 /** What the process tells its caller. */
+import { ConfigError, ContextError, ImageError, NumericError, TemplateError, TokenizerError } from "@rot/models";
 import { DeviceError, OutOfMemoryError, ShapeError, UsageError, WeightError } from "@rot/tensor";
 import { CommanderError } from "commander";
 
@@ -6,6 +7,8 @@ import { CommanderError } from "commander";
 export const exitCodes = {
   done: 0,
   internal: 1,
+  /** `bench --compare` found a line slower than before. */
+  slower: 1,
   usage: 2,
   badInput: 3,
   noDevice: 4,
@@ -29,12 +32,17 @@ export class ExitError extends Error {
   }
 }
 
+/** What is wrong with a model's files, pictures or prompts. */
+const badFiles = [ConfigError, ContextError, ImageError, TemplateError, TokenizerError];
+
 /** The code for whatever a command threw. */
 export function exitCodeOf(error: unknown): number {
   if (error instanceof ExitError) return error.code;
   if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.usage;
   if (error instanceof UsageError) return exitCodes.usage;
   if (error instanceof WeightError || error instanceof ShapeError) return exitCodes.badInput;
+  if (badFiles.some((kind) => error instanceof kind)) return exitCodes.badInput;
+  if (error instanceof NumericError) return exitCodes.numeric;
   if (error instanceof OutOfMemoryError) return exitCodes.outOfMemory;
   if (error instanceof DeviceError) return error.retryable ? exitCodes.retryable : exitCodes.noDevice;
   const system = (error as NodeJS.ErrnoException | null)?.code;

@@ -13,7 +13,7 @@ export { fetchImageSize, type Size, type SizeRule, smartResize } from "./image-p
 export { TokenizerError } from "./tokenizer/error.ts";
 export { type DecodeOptions, TextStream } from "./tokenizer/text-stream.ts";
 export { Tokenizer, type TokenizerFiles, visionTokens } from "./tokenizer/tokenizer.ts";
-export type { LoraConfig } from "./lora/config.ts";
+export { type LoraConfig, printAdapterConfig } from "./lora/config.ts";
 export { createLora, Lora, loraFrom, loraParameters, withLora } from "./lora/lora.ts";
 export { type Preset, presets } from "./presets.ts";
 export { type Architecture, checkKeys, recordArchitecture } from "./weights/architecture.ts";
