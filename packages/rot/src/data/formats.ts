@@ -91,7 +91,8 @@ export function formats({ stripCalculator = false }: FormatOptions = {}): readon
       read: (row) => ({
         ...idOf(row),
         question: text(row, "question"),
-        cot: strip(text(row, "cot")),
+        // "" says that there is no chain; blanks are a mistake.
+        cot: strip(text(row, "cot", (row as { cot?: unknown }).cot === "")),
         answer: text(row, "answer"),
       }),
     },
