@@ -1,7 +1,7 @@
 /** Tensors and autograd on WebGPU. What a user imports; `./methods.ts` also gives {@link Tensor} its methods. */
 import "./methods.ts";
 
-export { dtypes, type DType, isFloat, promote, type TypedArray } from "./dtype.ts";
+export { dtypes, type DType, fromBf16, fromF16, isFloat, promote, toBf16, toF16, type TypedArray } from "./dtype.ts";
 export * from "./errors.ts";
 export type { AdapterKind } from "./gpu/adapter.ts";
 export type { Device, Limits } from "./gpu/device.ts";

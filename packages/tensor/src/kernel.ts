@@ -117,7 +117,7 @@ export function defineKernel<
   const bound = [...spec.inputs, ...updates] as readonly (I | W)[];
   const uniformNames = Object.keys(spec.uniforms);
   const uniformTypes = Object.values(spec.uniforms);
-  const knobCount = Object.keys(spec.knobs).length;
+  const knobNames = Object.keys(spec.knobs);
   const uniformBytes = Math.ceil(uniformNames.length / 4) * 16;
   const defaults = Object.fromEntries(
     Object.entries(spec.knobs).map(([knob, values]) => [knob, values[0]]),
@@ -156,7 +156,7 @@ export function defineKernel<
     named: Partial<Setting<K>>,
     usual: Setting<K>,
   ): Setting<K> | null {
-    const free = Object.keys(spec.knobs).filter((knob) => !(knob in named));
+    const free = knobNames.filter((knob) => !(knob in named));
     if (free.length === 0) return null;
     let problem = "";
     for (const name of bound) problem += `${tensors[name].dtype} `;
@@ -232,7 +232,7 @@ export function defineKernel<
     const device = options.device ?? (bound[0] === undefined ? undefined : tensors[bound[0]].device);
     if (!device) throw new UsageError(`${spec.name}: it has no tensor to take a device from; pass { device }`);
     let chosen = forced ?? (spec.prefers ? { ...defaults, ...spec.prefers(device, uniforms) } : defaults);
-    if (!forced && knobCount > 0 && device.tunings.concerns(spec.name)) {
+    if (!forced && knobNames.length > 0 && device.tunings.concerns(spec.name)) {
       chosen = tuned(device, tensors, outputs, uniforms, options.knobs ?? {}, chosen) ?? chosen;
     }
     if (options.knobs) chosen = { ...chosen, ...options.knobs };

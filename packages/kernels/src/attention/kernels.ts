@@ -42,7 +42,9 @@ function forms<A extends readonly unknown[]>(build: (...args: A) => Form) {
         string,
         Tensor
       >;
-      kernel(given, {}, uniforms, forced && { knobs: forced });
+      // One setting for all the kernels of a call: they share tiles, so the tuner may not choose for each.
+      const { device } = Object.values(given)[0] as Tensor;
+      kernel(given, {}, uniforms, { knobs: settingOn(device) });
     };
   };
 }

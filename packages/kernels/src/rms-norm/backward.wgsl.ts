@@ -13,7 +13,7 @@ export const rmsNormBackward = family((wide) =>
     uniforms: { rows: "u32", width: "u32", eps: "f32" },
     knobs: rowKnobs,
     needs: rowNeeds,
-    prefers: (device, { width }) => rowSetting(device, wide ? width / 4 : width),
+    prefers: (device, { rows, width }) => rowSetting(device, rows, wide ? width / 4 : width),
     forms: () => (wide ? { x: "vec4", weight: "vec4", dy: "vec4", dx: "vec4" } : {}),
 
     source: (bindings, setting, device) => wgsl`

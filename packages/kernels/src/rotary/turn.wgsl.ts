@@ -1,4 +1,5 @@
 import { defineKernel, main, wgsl } from "@rot/tensor/kernel";
+import { rotarySetting } from "../shared/defaults.ts";
 import { family } from "../shared/family.ts";
 import { vectors } from "../shared/rows.wgsl.ts";
 
@@ -32,6 +33,7 @@ const turn = (name: string, [first, second]: readonly [string, string]) =>
       outputs: ["y"],
       uniforms,
       knobs,
+      prefers: rotarySetting,
       forms: () => (wide ? { x: "vec4", cos: "vec4", sin: "vec4", y: "vec4" } : {}),
 
       source: (bindings, { each }) => wgsl`

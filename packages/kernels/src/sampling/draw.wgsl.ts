@@ -84,6 +84,7 @@ export const drawTokens = defineKernel({
   },
   knobs: { lanes: [256, 64] },
   prefers: ({ kind }) => (kind === "hardware" ? {} : { lanes: 64 }),
+  shapeClass: ({ rows, width, k }) => `${Math.clz32(rows)} ${Math.clz32(width)} ${k > 0}`, // the rest is a draw's key
 
   source: (bindings, { lanes }) => wgsl`
     ${bindings}

@@ -1,4 +1,5 @@
 import { defineKernel, wgsl } from "@rot/tensor/kernel";
+import { heavyElementSetting } from "../shared/defaults.ts";
 import { atElements, elementGroups, elementKnobs } from "../shared/elements.wgsl.ts";
 import { family } from "../shared/family.ts";
 import { vectors } from "../shared/rows.wgsl.ts";
@@ -11,6 +12,7 @@ export const swigluBackward = family((wide) =>
     outputs: ["dgate", "dup"],
     uniforms: { n: "u32" },
     knobs: elementKnobs,
+    prefers: heavyElementSetting,
     forms: () => (wide ? { gate: "vec4", up: "vec4", dy: "vec4", dgate: "vec4", dup: "vec4" } : {}),
 
     source: (bindings, setting) => wgsl`

@@ -1,4 +1,5 @@
 import { defineKernel, wgsl } from "@rot/tensor/kernel";
+import { elementSetting } from "../shared/defaults.ts";
 import { atElements, elementGroups, elementKnobs } from "../shared/elements.wgsl.ts";
 import { family } from "../shared/family.ts";
 import { vectors } from "../shared/rows.wgsl.ts";
@@ -11,6 +12,7 @@ export const swigluForward = family((wide) =>
     outputs: ["y"],
     uniforms: { n: "u32" },
     knobs: elementKnobs,
+    prefers: elementSetting,
     forms: () => (wide ? { gate: "vec4", up: "vec4", y: "vec4" } : {}),
 
     source: (bindings, setting) => wgsl`

@@ -54,6 +54,9 @@ export interface DeviceSettings {
   readonly notice: (line: string) => void;
 }
 
+/** lavapipe makes a memory map for every buffer. Linux allows a process 65,530, and past them lavapipe crashes. */
+const SOFTWARE_BUFFERS = 30_000;
+
 /** The limits that a device asks its adapter for. */
 export const limitNames = [
   "maxBufferSize",
@@ -107,7 +110,8 @@ export class Device {
       limitNames.map((name) => [name, Math.min(gpu.limits[name], options.limits?.[name] ?? Number.POSITIVE_INFINITY)]),
     ) as Record<keyof Limits, number>;
     this.#faults = new Faults(gpu, this.name, () => (kind === "hardware" ? () => {} : platform.rest()));
-    this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults);
+    const maxBuffers = kind === "software" ? SOFTWARE_BUFFERS : Infinity;
+    this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults, maxBuffers);
     this.#pipelines = new Pipelines(gpu, this.#faults);
     this.#staging = new Staging(gpu, this.#faults, () => this.#pool.memory().live);
     this.#uniforms = new Uniforms(gpu);

@@ -37,18 +37,25 @@ const KEEP_BYTES = 2 ** 26;
 export class BufferPool {
   readonly #gpu: GPUDevice;
   readonly #maxBytes: number;
+  readonly #maxBuffers: number;
   readonly #free = new Map<number, DeviceBuffer[]>();
   readonly #labels = new Map<string, number>();
   readonly #faults: Faults;
   #created = 0;
+  #existing = 0;
+  #idle = 0;
   #live = 0;
   #peak = 0;
   #pooled = 0;
 
-  /** @param maxBytes  the largest buffer the device can make */
-  constructor(gpu: GPUDevice, maxBytes: number, faults: Faults) {
+  /**
+   * @param maxBytes    the largest buffer the device can make
+   * @param maxBuffers  how many there may be, pooled ones included
+   */
+  constructor(gpu: GPUDevice, maxBytes: number, faults: Faults, maxBuffers = Infinity) {
     this.#gpu = gpu;
     this.#maxBytes = maxBytes;
+    this.#maxBuffers = maxBuffers;
     this.#faults = faults;
   }
 
@@ -70,8 +77,10 @@ export class BufferPool {
       );
     }
     let buffer = this.#free.get(capacity)?.pop();
-    if (buffer) this.#pooled -= capacity;
-    else buffer = this.#create(capacity, bytes, label);
+    if (buffer) {
+      this.#pooled -= capacity;
+      this.#idle--;
+    } else buffer = this.#create(capacity, bytes, label);
     buffer.bytes = bytes;
     buffer.label = label;
     this.#live += bytes;
@@ -88,6 +97,9 @@ export class BufferPool {
         bytes,
         live,
       );
+    if (this.#existing >= this.#maxBuffers) {
+      throw refused(`there are ${this.#existing} buffers, and this adapter bears no more; free tensors sooner`);
+    }
     try {
       const gpu = this.#faults.watch(
         "out-of-memory",
@@ -98,6 +110,7 @@ export class BufferPool {
         },
       );
       const buffer: DeviceBuffer = { id: ++this.#created, gpu, capacity, bytes, label, batch: -1, dead: false };
+      this.#existing++;
       return buffer;
     } catch (cause) {
       throw Object.assign(refused(cause instanceof Error ? cause.message : String(cause)), { cause });
@@ -107,11 +120,13 @@ export class BufferPool {
   /** Takes a buffer out of circulation for good. By the time this is known it may have gone from hand to hand. */
   #bury(buffer: DeviceBuffer): void {
     buffer.dead = true;
+    this.#existing--;
     const list = this.#free.get(buffer.capacity);
     const at = list?.indexOf(buffer) ?? -1;
     if (at < 0) return;
     list?.splice(at, 1);
     this.#pooled -= buffer.capacity;
+    this.#idle--;
   }
 
   /** Takes a buffer back. Commands recorded so far may still use it: whatever reuses it comes later in the queue. */
@@ -122,21 +137,27 @@ export class BufferPool {
     else this.#labels.delete(buffer.label);
     if (buffer.dead) return;
     this.#pooled += buffer.capacity;
+    this.#idle++;
     const list = this.#free.get(buffer.capacity);
     if (list) list.push(buffer);
     else this.#free.set(buffer.capacity, [buffer]);
   }
 
-  /** Whether so much is pooled that {@link trim} is due: more than was ever live at once, and than 64 MiB. */
+  /** Whether {@link trim} is due: more is pooled than was ever live at once, and than 64 MiB; or buffers run out. */
   get overfull(): boolean {
-    return this.#pooled > Math.max(KEEP_BYTES, this.#peak);
+    const scarce = this.#existing > 0.9 * this.#maxBuffers && this.#idle > 0.05 * this.#maxBuffers;
+    return scarce || this.#pooled > Math.max(KEEP_BYTES, this.#peak);
   }
 
   /** Destroys every pooled buffer. The caller has submitted all commands and forgets its bind groups. */
   trim(): void {
-    for (const list of this.#free.values()) for (const buffer of list) buffer.gpu.destroy();
+    for (const list of this.#free.values()) {
+      for (const buffer of list) buffer.gpu.destroy();
+      this.#existing -= list.length;
+    }
     this.#free.clear();
     this.#pooled = 0;
+    this.#idle = 0;
   }
 
   memory(): Memory {

@@ -1,5 +1,8 @@
 /** What has been tuned on an adapter: for a kernel and a class of problems, the setting that was fastest. */
-import { WeightError } from "../errors.ts";
+/** A file of choices that is damaged, or for something else. */
+export class TuningError extends Error {
+  override readonly name = "TuningError";
+}
 
 /** One value for each knob. */
 export type KnobValues = Readonly<Record<string, number | boolean | string>>;
@@ -104,11 +107,11 @@ const MOST_CHOICES = 20_000;
 /**
  * Reads {@link printTunings}. Whether a setting exists is asked when a kernel wants to use it.
  *
- * @throws {WeightError} when the text is something else, and says what
+ * @throws {TuningError} when the text is something else, and says what
  */
 export function parseTunings(text: string, adapter: AdapterIdentity): readonly Tuned[] {
   const fail = (why: string): never => {
-    throw new WeightError(why);
+    throw new TuningError(why);
   };
   let root: unknown;
   try {

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { open, readFile, rename, rm, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import {
   type AdapterIdentity,
   hashOf,
@@ -15,18 +16,19 @@ import { type Cache, shortened } from "./cache.ts";
 
 /** Bytes of a file that is still believed. */
 const MOST_BYTES = 2 ** 23;
-/** Processes that write at once read back and add again what the other's file lacks. */
-const ATTEMPTS = 8;
+/** Milliseconds after which a lock is one that a killed process left. */
+const STALE_LOCK = 10_000;
 
 /** The file of an adapter: readable, and told apart by a hash of all that identifies it. */
 export function tuningsFile(adapter: AdapterIdentity): string {
-  const name = adapter.description || [adapter.vendor, adapter.architecture].join(" ");
+  const { vendor, architecture, device, description } = adapter;
+  const name = description || `${vendor} ${architecture}`;
   const slug = name
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, "-")
     .replaceAll(/^-|-$/g, "")
     .slice(0, 40);
-  return `tunings-${slug || "unnamed"}-${hashOf(JSON.stringify(Object.entries(adapter).toSorted()))}.json`;
+  return `tunings-${slug || "unnamed"}-${hashOf(vendor, architecture, device, description)}.json`;
 }
 
 /** Choices in files of a cache. */
@@ -50,24 +52,40 @@ export function tuningStore(cache: Cache): TuningStore {
 
     async save(adapter, choices, forget) {
       const path = join(await cache.writable(), tuningsFile(adapter));
-      // What cannot be read is replaced.
-      const stored = (): Promise<readonly Tuned[]> => read(path, adapter).catch(() => []);
-      for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
-        const all = merged(await stored(), choices, forget);
-        await replace(path, printTunings(adapter, all));
-        const there = new Set((await stored()).map((one) => JSON.stringify(one)));
-        if (choices.every((one) => there.has(JSON.stringify(one)))) break;
-      }
+      await locked(`${path}.lock`, async () => {
+        const stored = await read(path, adapter).catch(() => []); // what cannot be read is replaced
+        await replace(path, printTunings(adapter, merged(stored, choices, forget)));
+      });
       return path;
     },
   };
+}
+
+/** Runs `f` while no other process does: what both read and add to must not be lost. */
+async function locked(path: string, f: () => Promise<void>): Promise<void> {
+  const isTaken = (error: unknown): boolean => (error as NodeJS.ErrnoException).code === "EEXIST";
+  for (;;) {
+    try {
+      await (await open(path, "wx")).close();
+      break;
+    } catch (error) {
+      if (!isTaken(error)) throw error;
+      const status = await stat(path).catch(() => null);
+      if (status && Date.now() - status.mtimeMs > STALE_LOCK) await rm(path, { force: true });
+      else await setTimeout(5);
+    }
+  }
+  await f().finally(() => rm(path, { force: true }));
 }
 
 async function replace(path: string, text: string): Promise<void> {
   const beside = `${path}.partial-${randomUUID()}`;
   const handle = await open(beside, "wx", 0o600);
   try {
-    await handle.writeFile(text).finally(() => handle.close());
+    await handle
+      .writeFile(text)
+      .then(() => handle.sync())
+      .finally(() => handle.close());
     await rename(beside, path);
   } catch (error) {
     await rm(beside, { force: true });
