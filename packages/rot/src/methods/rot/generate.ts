@@ -19,7 +19,19 @@ import {
   type Tokenizer,
   type VisionLanguageModel,
 } from "@rot/models";
-import { argmax, concat, gatherRows, keep, scope, stack, tensor, type Tensor, untaped, UsageError, zeros } from "@rot/tensor";
+import {
+  argmax,
+  concat,
+  gatherRows,
+  keep,
+  scope,
+  stack,
+  tensor,
+  type Tensor,
+  untaped,
+  UsageError,
+  zeros,
+} from "@rot/tensor";
 import type { LatentPolicy } from "../../bundle/config.ts";
 import { advance, type LatentSource, prefill } from "../../latent/rollout.ts";
 import type { Markers } from "./prompt.ts";
@@ -54,7 +66,8 @@ export async function think(
   markers: Markers,
 ): Promise<Thought> {
   const most = latentsAtMost(policy);
-  for (const [b, { length }] of prompts.entries()) checkContext(model, length + most + 1, `prompt ${b} with its latents`);
+  for (const [b, { length }] of prompts.entries())
+    checkContext(model, length + most + 1, `prompt ${b} with its latents`);
   const { cache, last } = prefill(model, prompts, most + ROOM);
   const counts = prompts.map(() => 0);
   const latents: Tensor[] = [];
@@ -128,14 +141,23 @@ export function latentsOf({ latents, counts }: Thought, { device, width }: Visio
       scope(() => {
         const all = latents.length > 0 ? stack(latents).reshape(-1, width) : zeros(device, [0, width]);
         const B = counts.length;
-        return counts.map((count, b) => gatherRows(all, Int32Array.from({ length: count }, (_, t) => t * B + b)));
+        return counts.map((count, b) =>
+          gatherRows(
+            all,
+            Int32Array.from({ length: count }, (_, t) => t * B + b),
+          ),
+        );
       }),
     ),
   );
 }
 
 /** Feeds the marker that latents end to each sequence. The cache stays the thought's; `last` is the caller's. */
-export function closeThought(model: VisionLanguageModel, { cache }: Pick<Thought, "cache">, { end }: Markers): Prefilled {
+export function closeThought(
+  model: VisionLanguageModel,
+  { cache }: Pick<Thought, "cache">,
+  { end }: Markers,
+): Prefilled {
   const ids = new Int32Array(cache.sequences).fill(end);
   const all = Array<boolean>(cache.sequences).fill(true);
   const last = untaped(() => scope(() => advance(model, cache, model.embed(ids).reshape(-1, model.width), all)));

@@ -1,0 +1,360 @@
+/** `rot-cli evaluate`: how well a checkpoint answers, and what its latents are worth. */
+import { readFile } from "node:fs/promises";
+import { basename, join, resolve } from "node:path";
+import type { FloatDType } from "@rot/models";
+import {
+  type Arm,
+  arms,
+  type EvaluateOptions,
+  evaluate as evaluateSamples,
+  type EvaluationRow,
+  type FieldMap,
+  type LatentPolicy,
+  loadConfig,
+  parseMap,
+  RowError,
+  type RunConfig,
+  type Subject,
+} from "@rot/rot";
+import {
+  type Bundle,
+  CheckpointError,
+  measureOf,
+  openBundle,
+  openResults,
+  type Settings,
+  subjectOf,
+} from "@rot/rot/node";
+import { openDevice, UsageError } from "@rot/tensor";
+import { Command, InvalidArgumentError, Option } from "commander";
+import { type Asked, readSamples, type SampleFlags } from "../evaluate/samples.ts";
+import { printSummary } from "../evaluate/table.ts";
+import { ExitError, exitCodes } from "../exit-codes.ts";
+import { printable } from "../generate/answer.ts";
+import { progress } from "../progress.ts";
+import type { Output } from "../program.ts";
+import { type StopSignal, stopSignal } from "../stop-signal.ts";
+
+interface Flags extends SampleFlags {
+  readonly config?: string;
+  readonly checkpoint?: string;
+  readonly stage1_checkpoint?: string;
+  readonly model?: string;
+  readonly dtype?: FloatDType;
+  readonly which: "best" | "latest";
+  readonly max_new_tokens: number;
+  readonly temperature: number;
+  readonly top_p: number;
+  readonly num_vision_tokens?: number;
+  readonly dynamic?: boolean;
+  readonly stop_threshold?: number;
+  readonly mode: "evaluate" | "generate";
+  readonly answers: "robust" | "reference";
+  readonly ablate: readonly Arm[];
+  readonly batch_size: number;
+  readonly seed: number;
+  readonly seeds: number;
+  readonly output_file?: string;
+  readonly output_format: "json" | "jsonl";
+  readonly resume?: boolean;
+  readonly adapter?: string;
+  readonly json?: boolean;
+}
+
+/** The command. Flags with underscores are those of the reference's script. */
+export function evaluate(output: Output): Command {
+  return new Command("evaluate")
+    .description("answer questions with a checkpoint, count what is right, and see whether its latents do the work")
+    .option("--checkpoint <path>", "a checkpoint or run folder of rot-cli train; without it --model answers in text")
+    .option("--model <folder>", "the base model, if it is not where it was; without --checkpoint the model to evaluate")
+    .addOption(
+      new Option("--dtype <name>", "keep the weights in it; by default as they are stored").choices([
+        "f32",
+        "f16",
+        "bf16",
+      ]),
+    )
+    .option("--stage1_checkpoint <path>", "take the projection head and the markers from here")
+    .addOption(new Option("--which <name>", "of a run's checkpoints").choices(["best", "latest"]).default("best"))
+    .option("--config <file>", "of a training run, ours or published: names the model, stage 1 and the data folder")
+    .option("--data_file <file>", "rows to ask: JSONL, JSON, CSV, Parquet or text; wins over --dataset")
+    .option("--dataset <name>", "NAME_SPLIT_processed.jsonl of the data folder, a file, or synthetic", "gsm8k")
+    .addOption(new Option("--split <name>", "which part of the dataset").choices(["train", "test"]).default("test"))
+    .option("--max_samples <rows>", "only the first so many", whole(1))
+    .option("--format <name>", "the form of the rows; found from the first row otherwise")
+    .option(
+      "--map <fields>",
+      "rows of another form: question=FIELD,cot=FIELD,answer=FIELD and perhaps id=FIELD",
+      fieldMap,
+    )
+    .addOption(
+      new Option("--on-bad-row <what>", "rows that are damaged: stop and list them, or leave them out")
+        .choices(["fail", "skip"])
+        .default("fail"),
+    )
+    .option("--question <text>", "ask this one question, and print the answer")
+    .addOption(
+      new Option("--mode <name>", "score the answers, or only write them")
+        .choices(["evaluate", "generate"])
+        .default("evaluate"),
+    )
+    .addOption(
+      new Option("--answers <rule>", "how answers are read: robust, or reference: as published, faults included")
+        .choices(["robust", "reference"])
+        .default("robust"),
+    )
+    .option(
+      "--ablate <arms>",
+      `other latents besides the model's own: all, or some of ${arms.slice(1).join(",")}`,
+      armList,
+      [],
+    )
+    .option(
+      "--num_vision_tokens <count>",
+      "latents before the answer; with --dynamic at most. The checkpoint's own otherwise",
+      whole(0),
+    )
+    .option("--dynamic", "end the latents when <img_end> is the likeliest token")
+    .option(
+      "--stop_threshold <distance>",
+      "with --dynamic: also at a latent this near (RMS) to the embedding of <img_end>",
+      decimal(Infinity),
+    )
+    .option("--max_new_tokens <count>", "tokens of an answer at most", whole(1), 256)
+    .option("--temperature <number>", "0 takes the likeliest token", decimal(Infinity), 0)
+    .option("--top_p <share>", "draw only among the likeliest tokens of this share; 1 is all", decimal(1), 1)
+    .option("--seed <number>", "the first seed; an answer depends on it and its row alone", whole(0), 0)
+    .option("--seeds <count>", "answer so often, each time from another seed; needs a --temperature", whole(1), 1)
+    .option("--batch_size <count>", "questions that are answered at once", whole(1), 8)
+    .option("--output_file <file>", "by default outputs/results/DATA_CHECKPOINT_eval.FORMAT")
+    .addOption(
+      new Option("--output_format <name>", "either has all rows and the summary")
+        .choices(["json", "jsonl"])
+        .default("json"),
+    )
+    .option("--resume", "go on with what the output file has")
+    .addOption(new Option("--model_type <name>", "accepted, without effect: both are one here").choices(["v1", "v2"]))
+    .option("--adapter <name>", "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
+    .option("--json", "print the summary as JSON")
+    .addHelpText(
+      "after",
+      "\nExamples:\n  rot-cli evaluate --checkpoint runs/first --data_file gsm8k/test.jsonl --max_samples 200\n" +
+        "  rot-cli evaluate --checkpoint runs/first --dataset synthetic --ablate all --output_format jsonl\n" +
+        "  rot-cli evaluate --checkpoint runs/first --data_file test.jsonl --temperature 1 --top_p 0.9 --seeds 5\n" +
+        '  rot-cli evaluate --checkpoint runs/first --question "Ada has 3 apples and buys 4. How many has she?"\n',
+    )
+    .action((flags: Flags) => damagedIsBadInput(() => run(flags, output)));
+}
+
+const whole =
+  (least: number) =>
+  (value: string): number => {
+    if (!/^\d+$/.test(value) || !Number.isSafeInteger(Number(value)) || Number(value) < least) {
+      throw new InvalidArgumentError(`It is a whole number from ${least} up.`);
+    }
+    return Number(value);
+  };
+
+const decimal =
+  (most: number) =>
+  (value: string): number => {
+    if (!/^\d*\.?\d+(?:e-?\d+)?$/i.test(value) || Number(value) > most) {
+      throw new InvalidArgumentError(
+        most === Infinity ? "It is a number from 0 up." : `It is a number from 0 to ${most}.`,
+      );
+    }
+    return Number(value);
+  };
+
+function fieldMap(value: string): FieldMap {
+  try {
+    return parseMap(value);
+  } catch (error) {
+    if (error instanceof RowError) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
+}
+
+function armList(value: string): readonly Arm[] {
+  const names = value === "all" ? arms : value.split(",").map((name) => name.trim());
+  for (const name of names) {
+    if (!(arms as readonly string[]).includes(name)) {
+      throw new InvalidArgumentError(`There is no "${name}": there are ${arms.join(", ")}, and all.`);
+    }
+  }
+  return names as readonly Arm[];
+}
+
+async function damagedIsBadInput(work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    throw error instanceof CheckpointError ? new ExitError(error.message, exitCodes.badInput) : error;
+  }
+}
+
+async function run(flags: Flags, output: Output): Promise<void> {
+  const config = await readConfig(flags, output);
+  const path = flags.checkpoint ?? flags.model;
+  if (path === undefined) {
+    throw new UsageError(
+      "give --checkpoint PATH, a run of rot-cli train, or --model DIR, a model that answers in text",
+    );
+  }
+  if (flags.stop_threshold !== undefined && !flags.dynamic) {
+    output.err("--stop_threshold has an effect with --dynamic only: a fixed number of latents ends by itself\n");
+  }
+  const asked = await readSamples(flags, config);
+  if (asked.bad > 0) output.err(`${asked.bad} rows cannot be used and are left out\n`);
+  const device = await openDevice({ adapter: flags.adapter });
+  const stop = stopSignal((text) => output.err(`${text}\n`));
+  try {
+    const published = config && config.model !== "tiny" ? config.model : undefined;
+    const bundle = await openBundle(path, device, {
+      base: flags.checkpoint === undefined ? undefined : (flags.model ?? published),
+      stage1: flags.stage1_checkpoint ?? config?.stage1_checkpoint ?? undefined,
+      checkpoint: flags.which,
+      dtype: flags.dtype,
+      warn: (message) => output.err(`${message}\n`),
+    });
+    const subject = subjectOf(bundle, policyOf(flags, bundle));
+    if (flags.question === undefined) await evaluateAll(flags, bundle, subject, asked, output, stop);
+    else await answerOne(flags, subject, asked, output);
+  } finally {
+    stop.dispose();
+    device.destroy();
+  }
+}
+
+async function readConfig({ config: file }: Flags, output: Output): Promise<RunConfig | null> {
+  if (file === undefined) return null;
+  const text = await readFile(file, "utf8").catch((error: unknown) => {
+    throw new ExitError(`--config ${file} cannot be read: ${(error as Error).message}`, exitCodes.badInput);
+  });
+  const { config } = loadConfig({ name: file, text });
+  output.err(`${file}: of it evaluation uses the model, stage1_checkpoint and the folder of the data\n`);
+  return config;
+}
+
+/** How many latents, if the command line says so. */
+function policyOf(flags: Flags, { config, path }: Bundle): LatentPolicy | undefined {
+  const { num_vision_tokens: count, dynamic, stop_threshold: threshold } = flags;
+  if (!config.latents) {
+    if (dynamic || count !== undefined) throw new UsageError(`${path} answers in text: it has no latents to count`);
+    return undefined;
+  }
+  if (!dynamic) return count === undefined ? undefined : { budget: count };
+  const own = "budget" in config.latents ? 2 * config.latents.budget : config.latents.max;
+  return { max: count ?? own, ...(threshold !== undefined && { threshold }) };
+}
+
+function optionsOf(flags: Flags): Omit<EvaluateOptions, "measure" | "done"> {
+  return {
+    arms: [...new Set<Arm>(["own", ...flags.ablate])],
+    seeds: Array.from({ length: flags.seeds }, (_, i) => flags.seed + i),
+    batchSize: flags.batch_size,
+    maxNewTokens: flags.max_new_tokens,
+    temperature: flags.temperature,
+    topP: flags.top_p,
+    rule: flags.mode === "evaluate" && flags.question === undefined ? flags.answers : null,
+  };
+}
+
+/** One question: the answer goes to stdout. */
+async function answerOne(flags: Flags, subject: Subject, { samples }: Asked, output: Output): Promise<void> {
+  for await (const rows of evaluateSamples(subject, samples, optionsOf(flags))) {
+    const failed = rows.find(({ finish }) => finish === "error");
+    if (failed) throw new ExitError(reasonOf(failed), exitCodes.badInput);
+    for (const row of rows) output.out(flags.json ? `${JSON.stringify(row)}\n` : describe(row, rows.length > 1));
+  }
+}
+
+const reasonOf = ({ prediction }: EvaluationRow): string => prediction.replace(/^ERROR: /, "");
+
+const describe = ({ arm, seed, prediction, latents }: EvaluationRow, several: boolean): string =>
+  several ? `${arm}, seed ${seed}, ${latents} latents: ${printable(prediction)}\n` : `${printable(prediction)}\n`;
+
+async function evaluateAll(
+  flags: Flags,
+  bundle: Bundle,
+  subject: Subject,
+  { name, samples }: Asked,
+  output: Output,
+  stop: StopSignal,
+): Promise<void> {
+  const options = optionsOf(flags);
+  const ending = flags.mode === "evaluate" ? "eval" : "results";
+  const file =
+    flags.output_file ?? join("outputs/results", `${name}_${stemOf(bundle.path)}_${ending}.${flags.output_format}`);
+  const results = await openResults(file, {
+    format: flags.output_format,
+    settings: settingsOf(flags, bundle, subject, options, name),
+    resume: flags.resume ?? false,
+    rowsPerSample: options.arms.length * options.seeds.length,
+  });
+  const report = progress(output, { label: flags.mode, unit: "samples" });
+  const total = samples.length;
+  let done = samples.filter(({ id }) => results.done.has(id)).length;
+  if (done > 0) output.err(`${done} of ${total} samples are answered already\n`);
+  const measure = await measureOf(bundle);
+  let [right, scored] = [0, 0];
+  let failure = "see the rows for why";
+  for await (const rows of evaluateSamples(subject, samples, { ...options, measure, done: results.done })) {
+    await results.append(rows);
+    done += new Set(rows.map(({ id }) => id)).size;
+    for (const row of rows) {
+      if (row.finish === "error") failure = reasonOf(row);
+      if (row.arm !== "own" || row.is_correct === undefined) continue;
+      scored++;
+      if (row.is_correct) right++;
+    }
+    report.update({ done, total, ...(scored > 0 && { note: `Pass@1 ${((100 * right) / scored).toFixed(1)} %` }) });
+    if (stop.code !== null) {
+      throw new ExitError(
+        `stopped after ${done} of ${total} samples: go on with the same command and --resume`,
+        stop.code,
+      );
+    }
+  }
+  report.finish();
+  const summary = await results.finish();
+  output.err(`all rows and the summary are in ${file}\n`);
+  output.out(flags.json ? `${JSON.stringify(summary, null, 2)}\n` : printSummary(summary));
+  const failures = summary.arms.own?.failed ?? 0;
+  if (failures > 0)
+    output.err(`${failures} samples could not be answered; they count as wrong (prediction "ERROR: …")\n`);
+  if (failures === total) throw new ExitError(`no sample could be answered: ${failure}`, exitCodes.badInput);
+}
+
+/** What answers depend on: results are only gone on with under the same. */
+function settingsOf(
+  flags: Flags,
+  bundle: Bundle,
+  subject: Subject,
+  options: Omit<EvaluateOptions, "measure" | "done">,
+  data: string,
+): Settings {
+  const policy = subject.latents?.policy;
+  return {
+    checkpoint: resolve(bundle.path),
+    base: bundle.base.weights,
+    stage1_checkpoint: flags.stage1_checkpoint ?? null,
+    data: flags.data_file ?? data,
+    mode: flags.mode,
+    answers: flags.answers,
+    arms: options.arms,
+    seeds: options.seeds,
+    temperature: flags.temperature,
+    top_p: flags.top_p,
+    max_new_tokens: flags.max_new_tokens,
+    dtype: flags.dtype ?? null,
+    latents: policy ? JSON.stringify(policy) : null,
+  };
+}
+
+/** `first-step-00000200` of `runs/first/checkpoints/step-00000200`. */
+function stemOf(path: string): string {
+  const full = resolve(path);
+  const parent = resolve(full, "..");
+  return basename(parent) === "checkpoints" ? `${basename(resolve(parent, ".."))}-${basename(full)}` : basename(full);
+}

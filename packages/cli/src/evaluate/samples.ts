@@ -1,0 +1,81 @@
+/** Which questions `rot-cli evaluate` asks. */
+import { stat } from "node:fs/promises";
+import { basename, dirname, extname, join } from "node:path";
+import { DatasetError, type FieldMap, type RunConfig, type Sample, syntheticSamples } from "@rot/rot";
+import { readDataset } from "@rot/rot/node";
+import { key, UsageError } from "@rot/tensor";
+import { ExitError, exitCodes } from "../exit-codes.ts";
+
+/** The flags that samples come from. */
+export interface SampleFlags {
+  readonly data_file?: string;
+  readonly dataset: string;
+  readonly split: string;
+  readonly max_samples?: number;
+  readonly format?: string;
+  readonly map?: FieldMap;
+  readonly onBadRow: "fail" | "skip";
+  readonly question?: string;
+}
+
+/** Samples, and what results are called after them. */
+export interface Asked {
+  readonly name: string;
+  readonly samples: readonly Sample[];
+  /** Rows that could not be read. */
+  readonly bad: number;
+}
+
+/** How many synthetic problems there are unless `--max_samples` says so. */
+const SYNTHETIC = 500;
+
+/**
+ * The samples of a command line: one question, a file, or a dataset by its name.
+ *
+ * @param config  whose training file lies where the dataset's files do
+ * @throws {ExitError} when there is no such dataset, or its rows cannot be used
+ */
+export async function readSamples(flags: SampleFlags, config: RunConfig | null): Promise<Asked> {
+  if (flags.question !== undefined) {
+    return { name: "question", samples: [{ id: 0, question: flags.question, cot: "", answer: "" }], bad: 0 };
+  }
+  const { dataset, split, max_samples: limit } = flags;
+  if (dataset === "synthetic" && flags.data_file === undefined) {
+    const drawn = syntheticSamples(key(0).for(`synthetic.${split}`), 0, limit ?? SYNTHETIC);
+    return { name: `${dataset}_${split}`, samples: drawn, bad: 0 };
+  }
+  const file = flags.data_file ?? (await findDataset(flags, config));
+  try {
+    const { samples, bad } = await readDataset(file, {
+      onBadRow: flags.onBadRow,
+      ...(flags.map && { map: flags.map }),
+      ...(flags.format !== undefined && { format: flags.format }),
+      ...(limit !== undefined && { limit }),
+    });
+    const name =
+      flags.data_file === undefined && !(await isFile(dataset)) ? `${dataset}_${split}` : basename(file, extname(file));
+    return { name, samples, bad: bad.length };
+  } catch (error) {
+    if (error instanceof DatasetError) throw new ExitError(error.message, exitCodes.badInput);
+    throw error;
+  }
+}
+
+/** The file of a dataset: itself one, or in the folder of processed data under one of the published names. */
+async function findDataset({ dataset, split }: SampleFlags, config: RunConfig | null): Promise<string> {
+  if (await isFile(dataset)) return dataset;
+  if (dataset.includes("..")) throw new UsageError(`--dataset ${dataset}: there is no such file`);
+  const folder = config ? dirname(config.data.dataset) : "data/processed";
+  const tried = [`${dataset}_${split}_processed.jsonl`, `${dataset}_${split}.jsonl`].map((name) => join(folder, name));
+  for (const path of tried) if (await isFile(path)) return path;
+  throw new ExitError(
+    `there is no dataset ${dataset} (${split}): neither ${tried.join(" nor ")} is there. Name a file with --data_file FILE, make one with rot-cli preprocess, or use --dataset synthetic`,
+    exitCodes.badInput,
+  );
+}
+
+const isFile = (path: string): Promise<boolean> =>
+  stat(path).then(
+    (found) => found.isFile(),
+    () => false,
+  );

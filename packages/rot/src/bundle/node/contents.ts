@@ -1,0 +1,67 @@
+/** The files of a checkpoint that make it a model again, besides the state of training. Node only. */
+import { type Lora, printAdapterConfig, tensorSource } from "@rot/models";
+import type { Tensor } from "@rot/tensor";
+import { writeSafetensors } from "@rot/tensor/safetensors";
+import type { Contents } from "../../train/checkpoint-folder.ts";
+import { type BundleConfig, type MarkerRecord, printBundleConfig } from "../config.ts";
+import { readMarkers } from "../markers.ts";
+import type { Student } from "./open-student.ts";
+
+/** Names of the files. Adapters are PEFT's, so that PEFT loads the folder too. */
+export const bundleFiles = {
+  config: "bundle.json",
+  head: "projection_head.safetensors",
+  markers: "markers.safetensors",
+  adapterConfig: "adapter_config.json",
+  adapter: "adapter_model.safetensors",
+  weights: "model.safetensors",
+} as const;
+
+/** What was trained. */
+export interface BundleParts {
+  readonly config: Omit<BundleConfig, "base" | "markers">;
+  /** Parameters of the projection head by their published names. */
+  readonly head?: ReadonlyMap<string, Tensor>;
+  readonly lora?: Lora | null;
+  /** Keys of the base's weights that were trained. */
+  readonly trained?: Iterable<string>;
+}
+
+type Tensors = Iterable<readonly [name: string, tensor: Tensor]>;
+
+const metadata = new Map([["format", "pt"]]);
+
+/**
+ * The files, for `writeCheckpoint`. Tensors are read from the device when their file is written.
+ *
+ * @param student  what was trained, as `openStudent` made it
+ */
+export function bundleContents(student: Student, { config, head, lora, trained }: BundleParts): Contents {
+  const { base, markers, pretrained } = student;
+  const weights = [...(trained ?? [])].map((key) => [key, pretrained.weights.get(key) as Tensor] as const);
+  return {
+    [bundleFiles.config]: [Buffer.from(printBundleConfig({ ...config, base, markers }))],
+    ...(head && { [bundleFiles.head]: tensors(head) }),
+    ...(markers && !markers.own && { [bundleFiles.markers]: markerFile(student) }),
+    ...(lora && {
+      [bundleFiles.adapterConfig]: [Buffer.from(printAdapterConfig(lora.config, base.path))],
+      [bundleFiles.adapter]: tensors(lora.parameters),
+    }),
+    ...(weights.length > 0 && { [bundleFiles.weights]: tensors(weights) }),
+  };
+}
+
+const tensors = (entries: Tensors): AsyncGenerator<Uint8Array> =>
+  writeSafetensors(
+    [...entries].map(([name, tensor]) => tensorSource(name, tensor as Tensor<"f32">)),
+    metadata,
+  );
+
+async function* markerFile({ pretrained, markers }: Student): AsyncGenerator<Uint8Array> {
+  const rows = readMarkers(pretrained.weights, markers as MarkerRecord);
+  try {
+    yield* tensors(rows);
+  } finally {
+    for (const row of rows.values()) row.dispose();
+  }
+}
