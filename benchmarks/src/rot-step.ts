@@ -38,11 +38,14 @@ async function run(options: Options): Promise<void> {
   for (const stage of [1, 2] as const) {
     const { ours, theirs } = await open(device, stage, batch, latents);
     const times = { ours: [] as number[], theirs: [] as number[] };
-    const difference = await compare(ours(), theirs());
+    const difference = await compare(ours(), await theirs());
     for (let round = 0; round < rounds; round++) {
-      for (const [name, step] of Object.entries({ ours, theirs }) as ["ours" | "theirs", typeof ours][]) {
+      for (const [name, step] of Object.entries({ ours, theirs }) as [
+        "ours" | "theirs",
+        () => Result | Promise<Result>,
+      ][]) {
         const from = performance.now();
-        const { loss, gradients } = step();
+        const { loss, gradients } = await step();
         await loss.read();
         for (const tensor of [loss, ...gradients]) tensor?.dispose();
         await device.sync();
@@ -96,7 +99,7 @@ async function open(device: Device, stage: 1 | 2, batch: number, latents: number
   const options = { trainsDecoder: stage === 2, loss: "mse_only", weights, weighting: "sample" } as const;
   return {
     ours: (): Result => rotStep(pretrained.model, head, samples, parameters, options),
-    theirs: (): Result => sequential(samples, parameters, weights),
+    theirs: (): Promise<Result> => sequential(samples, parameters, weights),
   };
 }
 

@@ -21,7 +21,7 @@ export type SequentialStep = (
   batch: readonly TrainingSample[],
   parameters: readonly Tensor[],
   weights: SequentialWeights,
-) => { readonly loss: Tensor; readonly gradients: readonly Tensor[] };
+) => Promise<{ readonly loss: Tensor; readonly gradients: readonly Tensor[] }>;
 
 /** A step over a model, whose adapters learn if it has any, and else the head. */
 export function sequentialStep({ model, weights, lora, config }: Pretrained, head: ProjectionHead): SequentialStep {
@@ -42,7 +42,10 @@ export function sequentialStep({ model, weights, lora, config }: Pretrained, hea
         ? { keys: concat([before.keys, fresh.keys], 1), values: concat([before.values, fresh.values], 1) }
         : fresh;
       // A reshape stays on the tape, where an alias would not.
-      past[layer] = { keys: keep(all.keys.reshape(...all.keys.shape)), values: keep(all.values.reshape(...all.values.shape)) };
+      past[layer] = {
+        keys: keep(all.keys.reshape(...all.keys.shape)),
+        values: keep(all.values.reshape(...all.values.shape)),
+      };
       return all;
     };
     return decode(embeddings, { cos, sin, visible: null, causal: true }, { append });
@@ -78,17 +81,27 @@ export function sequentialStep({ model, weights, lora, config }: Pretrained, hea
     return (vision as Tensor).mul(share.vision / K).add(language.mul(share.language));
   };
 
-  return (batch, parameters, given) =>
-    scope(() => {
-      let loss: Tensor | null = null;
-      let gradients: Tensor[] | null = null;
-      for (const one of batch) {
-        const share = { vision: given.vision / batch.length, language: given.language / batch.length };
-        const part = sample(one, share);
-        const own = grad(part, parameters);
-        gradients = gradients ? gradients.map((sum, i) => sum.add(own[i] as Tensor)) : own;
-        loss = loss ? loss.add(part) : part;
-      }
-      return { loss: loss as Tensor, gradients: gradients as Tensor[] };
-    });
+  return async (batch, parameters, given) => {
+    let loss: Tensor | null = null;
+    let gradients: Tensor[] | null = null;
+    const add = (sum: Tensor | null, part: Tensor): Tensor => {
+      if (!sum) return part;
+      const both = sum.add(part);
+      sum.dispose();
+      part.dispose();
+      return both;
+    };
+    for (const one of batch) {
+      const share = { vision: given.vision / batch.length, language: given.language / batch.length };
+      const part = scope(() => {
+        const own = sample(one, share);
+        return { loss: own.detach(), gradients: grad(own, parameters) };
+      });
+      loss = add(loss, part.loss);
+      gradients = part.gradients.map((gradient, i) => add(gradients?.[i] ?? null, gradient));
+      // lavapipe crashes with the commands of several such tapes in its queue.
+      await device.sync();
+    }
+    return { loss: loss as Tensor, gradients: gradients as Tensor[] };
+  };
 }

@@ -1,7 +1,7 @@
 /** What the device can do at most, measured by kernels that do nothing else: multiply-adds in registers, and a copy. */
-import { type Device, full } from "@rot/tensor";
+import { binary, type Device, full, scope } from "@rot/tensor";
 import { defineKernel, main, wgsl } from "@rot/tensor/kernel";
-import { time } from "./timing.ts";
+import { type Contestant, interleave, median, onDevice } from "./timing.ts";
 
 /** 10⁹ operations and 10⁹ bytes a second. */
 export interface Peaks {
@@ -57,21 +57,46 @@ const copy = defineKernel({
 /** Elements of the copy: 64 MiB, more than any cache holds. */
 const COPIED = 2 ** 24;
 
-/** Measures both peaks. */
+/** Measures both peaks: the best of some rounds. */
 export async function measurePeaks(device: Device, rounds: number): Promise<Peaks> {
   const seeds = full(device, [512], 0.5);
   const large = full(device, [COPIED], 1);
-  const flops = {
-    name: "fma",
+  const fma = onDevice(device, {
     run: () => chain({ x: seeds }, { y: { shape: [GROUPS * 256], dtype: "f32" } }, { loops: LOOPS }),
+  });
+  const moves = onDevice(device, { run: () => copy({ x: large }, { y: large }, { n: COPIED / 4 }) });
+  const results = await interleave([fma, moves], { rounds });
+  const best = (contestant: Contestant): number => {
+    const times = results.get(contestant);
+    if (!times || times instanceof Error) throw times ?? new Error("the probe was not timed");
+    return Math.min(...times);
   };
-  const bytes = { name: "copy", run: () => copy({ x: large }, { y: large }, { n: COPIED / 4 }) };
-  const results = await time(device, [flops, bytes], rounds);
-  const best = (name: string): number => Math.min(...(results.get(name) ?? []));
   seeds.dispose();
   large.dispose();
   return {
-    gigaflops: (2 * 4 * 64 * GROUPS * LOOPS * STEPS * ACCUMULATORS) / best("fma") / 1e6,
-    gigabytes: (8 * COPIED) / best("copy") / 1e6,
+    gigaflops: (2 * 4 * 64 * GROUPS * LOOPS * STEPS * ACCUMULATORS) / best(fma) / 1e6,
+    gigabytes: (8 * COPIED) / best(moves) / 1e6,
   };
 }
+
+/** Microseconds of JavaScript to record a dispatch: additions on 256 elements, each to the result of the one before. */
+export async function measureDispatch(device: Device, rounds: number): Promise<number> {
+  const start = full(device, [256], 1);
+  const times: number[] = [];
+  // The first rounds compile, in JavaScript as on the device.
+  for (let round = -5; round < rounds; round++) {
+    await device.sync();
+    // So few wait to be sent: a software adapter does not yet compute beside, on the same cores.
+    const from = performance.now();
+    scope(() => {
+      let x = start;
+      for (let i = 0; i < RECORDED; i++) x = binary.add(x, 1);
+    });
+    if (round >= 0) times.push((1000 * (performance.now() - from)) / RECORDED);
+    await device.sync();
+  }
+  start.dispose();
+  return median(times);
+}
+
+const RECORDED = 200;

@@ -1,0 +1,89 @@
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { exitCodeOf } from "../exit-codes.ts";
+import { bench } from "./bench.ts";
+import type { Report } from "../bench/report.ts";
+import type { Peer, Peers } from "../bench/peers.ts";
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "bench-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+/** An engine that answers at once, with another result than ours. */
+const peer: Peer = {
+  name: "quick",
+  kind: "cpu",
+  version: "1",
+  prepare: async ({ name }) => (name === "dispatches" ? [1, 2, 3, 4] : null),
+  time: async (repeats) => 25 * repeats,
+  stop: () => {},
+};
+const peers: Peers = {
+  names: ["quick", "absent"],
+  start: async (names) => ({
+    running: names.includes("quick") ? [peer] : [],
+    missing: names.includes("absent") ? [{ name: "absent", why: "not installed" }] : [],
+  }),
+};
+
+async function call(...args: string[]): Promise<{ out: string; err: string; code: number; message: string }> {
+  let [out, err] = ["", ""];
+  const output = {
+    out: (text: string) => void (out += text),
+    err: (text: string) => void (err += text),
+    terminal: false,
+  };
+  const command = bench(output, { command: "npm run bench --", peers, results: folder });
+  command.exitOverride().configureOutput({ writeErr: output.err, writeOut: output.out });
+  try {
+    await command.parseAsync(args, { from: "user" });
+    return { out, err, code: 0, message: "" };
+  } catch (error) {
+    return { out, err, code: exitCodeOf(error), message: (error as Error).message };
+  }
+}
+
+test("one small case is timed, saved with its roofline, and compared with itself", async () => {
+  const first = await call("swiglu: [1] f32 · f32, scale 1", "--json", "--save", "--rounds", "3");
+  expect(first.message).toBe("");
+  const report = JSON.parse(first.out) as Report;
+  expect(report.lines.map(({ candidate }) => candidate)).toContain("forward + backward");
+  expect(report.lines.every(({ milliseconds }) => milliseconds > 0)).toBe(true);
+  expect(readdirSync(folder).filter((name) => /\.(md|svg)$/.test(name))).toHaveLength(2);
+
+  // A report that says all was a thousand times faster then: a regression, whatever the machine does now.
+  const quartiles = ([a, b]: [number, number]): [number, number] => [a / 1e5, b / 1e5];
+  const faster = report.lines.map((line) => ({ ...line, quartiles: quartiles(line.quartiles) }));
+  const file = join(folder, "before.json");
+  writeFileSync(file, JSON.stringify({ ...report, lines: faster }));
+  const second = await call("swiglu: [1] f32 · f32, scale 1", "--rounds", "3", "--compare", file);
+  expect(second.code).toBe(1);
+  expect(second.message).toContain("slower than in");
+});
+
+test("a peer is measured beside ours, flagged when it computes something else, and listed when it is missing", async () => {
+  const { out, message } = await call("1000 tiny", "--peers", "--rounds", "3");
+  expect(message).toBe("");
+  expect(out).toContain("did not run: absent: not installed");
+  expect(out).toContain("quick (another result!)");
+});
+
+test.for([
+  [["no-such-op"], "no benchmark has"],
+  [["--rounds", "2"], "--rounds is a whole number from 3"],
+  [["--peers", "quick,other"], 'there is no "other"'],
+  [["--compare", join(import.meta.dirname, "bench.ts")], "it is no JSON"],
+] as const)("%s is refused before anything is measured", async ([args, message]) => {
+  const result = await call(...args);
+  expect(result.code).toBe(2);
+  expect(result.message).toContain(message);
+});
+
+test("without a checkout --peers says where it works", async () => {
+  const command = bench({ out: () => {}, err: () => {}, terminal: false }).exitOverride();
+  await expect(command.parseAsync(["--peers"], { from: "user" })).rejects.toThrow("npm run bench -- --peers");
+});
