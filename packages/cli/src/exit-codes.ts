@@ -1,5 +1,7 @@
 /** What the process tells its caller. */
 import { ConfigError, ContextError, ImageError, NumericError, TemplateError, TokenizerError } from "@rot/models";
+import { DatasetError, FontError, RowError } from "@rot/rot";
+import { CheckpointError, DiskError } from "@rot/rot/node";
 import { DeviceError, OutOfMemoryError, ShapeError, UsageError, WeightError } from "@rot/tensor";
 import { CommanderError } from "commander";
 
@@ -32,8 +34,18 @@ export class ExitError extends Error {
   }
 }
 
-/** What is wrong with a model's files, pictures or prompts. */
-const badFiles = [ConfigError, ContextError, ImageError, TemplateError, TokenizerError];
+/** What is wrong with the files of a model, a dataset or a run, with pictures or prompts. */
+const badFiles = [
+  CheckpointError,
+  ConfigError,
+  ContextError,
+  DatasetError,
+  FontError,
+  ImageError,
+  RowError,
+  TemplateError,
+  TokenizerError,
+];
 
 /** The code for whatever a command threw. */
 export function exitCodeOf(error: unknown): number {
@@ -45,6 +57,7 @@ export function exitCodeOf(error: unknown): number {
   if (error instanceof NumericError) return exitCodes.numeric;
   if (error instanceof OutOfMemoryError) return exitCodes.outOfMemory;
   if (error instanceof DeviceError) return error.retryable ? exitCodes.retryable : exitCodes.noDevice;
+  if (error instanceof DiskError) return exitCodes.disk;
   const system = (error as NodeJS.ErrnoException | null)?.code;
   if (["ENOSPC", "EDQUOT", "EROFS", "EIO"].includes(system ?? "")) return exitCodes.disk;
   if (["ENOENT", "EACCES", "EPERM", "EISDIR", "ENOTDIR", "EEXIST"].includes(system ?? "")) return exitCodes.badInput;

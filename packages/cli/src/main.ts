@@ -1,6 +1,6 @@
 /** The process: runs the command line and turns what it throws into one message and an exit code. */
 import { CommanderError } from "commander";
-import { exitCodeOf, exitCodes } from "./exit-codes.ts";
+import { ExitError, exitCodeOf, exitCodes } from "./exit-codes.ts";
 import { program } from "./program.ts";
 
 // A closed pipe (`rot-cli … | head -1`) is the reader's choice, not an error.
@@ -21,7 +21,8 @@ try {
   process.exitCode = exitCodeOf(error);
   // Commander has printed its own.
   if (!(error instanceof CommanderError)) {
-    const known = process.exitCode !== exitCodes.internal; // what nobody foresaw shows where it came from
+    // What nobody foresaw shows where it came from.
+    const known = error instanceof ExitError || process.exitCode !== exitCodes.internal;
     process.stderr.write(
       `rot-cli: ${error instanceof Error ? (known ? error.message : error.stack) : String(error)}\n`,
     );

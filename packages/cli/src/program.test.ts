@@ -63,9 +63,3 @@ test("help and version go to stdout and exit with 0", () => {
   expect(run(["doctor", "--help"]).stdout).toContain("--adapter <name>");
   expect(run(["--version"]).stdout).toMatch(/^\d+\.\d+\.\d+\n$/);
 });
-
-test("train says that nothing was trained, and why", () => {
-  const { status, stdout } = run(["train"]);
-  expect(status).toBe(0);
-  expect(stdout).toMatch(/This machine is ready.+\nNothing was trained: .*the two-stage trainer are not built yet/);
-});

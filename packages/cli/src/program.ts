@@ -1,11 +1,17 @@
 /** The command line: every command, its flags and its help. */
 import { Command } from "commander";
+import { bench } from "./commands/bench.ts";
+import { config } from "./commands/config.ts";
 import { convert } from "./commands/convert.ts";
 import { doctor } from "./commands/doctor.ts";
+import { evaluate } from "./commands/evaluate.ts";
 import { generate } from "./commands/generate.ts";
+import { init } from "./commands/init.ts";
 import { inspect } from "./commands/inspect.ts";
+import { preprocess } from "./commands/preprocess.ts";
 import { render } from "./commands/render.ts";
 import { train } from "./commands/train.ts";
+import { tune } from "./commands/tune.ts";
 import { version } from "./version.ts";
 
 /** Where a command writes: results to `out`, everything else to `err`. */
@@ -25,7 +31,20 @@ export function program(output: Output): Command {
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) })
     .exitOverride()
     .addHelpText("after", "\nExamples:\n  rot-cli doctor\n  rot-cli doctor --json --adapter software\n");
-  for (const command of [convert(output), doctor(output), generate(output), inspect(output), render(output), train(output)]) {
+  for (const command of [
+    bench(output),
+    config(output),
+    convert(output),
+    doctor(output),
+    evaluate(output),
+    generate(output),
+    init(output),
+    inspect(output),
+    preprocess(output),
+    render(output),
+    train(output),
+    tune(output),
+  ]) {
     root.addCommand(command.copyInheritedSettings(root));
     for (const inner of command.commands) inner.copyInheritedSettings(command);
   }

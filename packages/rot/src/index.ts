@@ -29,6 +29,7 @@ export { exactPixelValues, referencePixelValues, referenceResize } from "./rende
 export {
   type ConfigFile,
   ConfigurationError,
+  configJsonSchema,
   configKeys,
   loadConfig,
   type LoadedConfig,
@@ -38,3 +39,18 @@ export {
 export { type RunConfig } from "./config/schema.ts";
 export { type Outcome, type RunOptions, runTask, type StepReport } from "./train/run-task.ts";
 export type { OptimizerSettings, StepGradients, TrainingTask } from "./train/task.ts";
+export {
+  type BundleConfig,
+  BundleError,
+  type LatentPolicy,
+  type MarkerRecord,
+  paperStrips,
+  type StripRecord,
+} from "./bundle/config.ts";
+export type { MarkerMode } from "./bundle/markers.ts";
+export { type Ablation, ablations, type Arm, arms } from "./evaluate/ablations.ts";
+export { type AnswerRule, answersEqual, checkAnswer, extractAnswer, numberOf, referenceAnswer, type Verdict } from "./evaluate/answers.ts";
+export { evaluate } from "./evaluate/evaluate.ts";
+export type { EvaluateOptions, Subject } from "./evaluate/options.ts";
+export { type ArmSummary, type CompressionSummary, type Row as EvaluationRow, type Score, summarize, type Summary } from "./evaluate/rows.ts";
+export { generateAnswers, type GenerateAnswersOptions, type GeneratedAnswer } from "./methods/rot/generate.ts";

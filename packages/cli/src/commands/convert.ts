@@ -9,11 +9,19 @@ import {
 import { Command, Option } from "commander";
 import { progress } from "../progress.ts";
 import type { Output } from "../program.ts";
+import { exportCommand } from "./convert-export.ts";
+import { importCommand } from "./convert-import.ts";
 
 /** The command and its subcommands, with the flags of the reference's scripts. */
 export function convert(output: Output): Command {
-  const command = new Command("convert").description("convert checkpoints between torch and safetensors");
-  for (const sub of [toCommand(output), fromCommand(output)]) command.addCommand(sub);
+  const command = new Command("convert").description("take checkpoints in and out of other people's formats");
+  const subcommands = [
+    toCommand(output),
+    fromCommand(output),
+    importCommand(output, reported),
+    exportCommand(output, reported),
+  ];
+  for (const sub of subcommands) command.addCommand(sub);
   return command;
 }
 

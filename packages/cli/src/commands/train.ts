@@ -1,14 +1,15 @@
 /** `rot-cli train`: the main job. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Device, openDevice } from "@rot/tensor";
-import { configKeys, loadConfig, type Override, parseValue, type RunConfig } from "@rot/rot";
-import { type RunEvents, trainRun } from "@rot/rot/node";
-import { Command, InvalidArgumentError } from "commander";
+import { type Device, openDevice, OutOfMemoryError, UsageError } from "@rot/tensor";
+import { type ConfigFile, configKeys, loadConfig, type Override, parseValue, type RunConfig } from "@rot/rot";
+import { type RunEvents, type StageOutcome, trainRun } from "@rot/rot/node";
+import { Command } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
 import type { Output } from "../program.ts";
 import { stopSignal } from "../stop-signal.ts";
 import { trainingProgress } from "../train/progress.ts";
+import { checkTinySettings, runTiny } from "../train/tiny.ts";
 import { version } from "../version.ts";
 
 interface Flags {
@@ -73,69 +74,156 @@ export function train(output: Output): Command {
 
 async function run(output: Output, flags: Flags): Promise<void> {
   if (flags.num_gpus !== undefined && flags.num_gpus !== "1") {
-    throw new InvalidArgumentError(
+    throw new UsageError(
       `--num_gpus is ${flags.num_gpus}: training on several GPUs is not built yet; leave it out or say 1`,
     );
   }
-  const file = flags.config === undefined ? null : { name: flags.config, text: await readConfig(flags.config) };
-  const { config, warnings } = loadConfig(file, [...environment(), ...overrides(flags)]);
+  const given = [...environment(), ...overrides(flags)];
+  const resume = flags.resume_from_checkpoint ?? flags.resume ?? false;
+  const begun = resume === false ? null : begunAt(resume, given);
+  const { config, warnings } = loadConfig(await configOf(flags, begun), given);
   for (const warning of warnings) output.err(`${warning}\n`);
   for (const idle of ["deepspeed_config", "local_rank"]) {
     if (flags[idle] !== undefined) output.err(`--${idle} has no meaning here\n`);
   }
-  const resume = flags.resume_from_checkpoint ?? flags.resume ?? false;
-  const folder = config.output ?? (typeof resume === "string" ? runOf(resume) : defaultFolder(config));
+  const folder = begun ?? config.output ?? defaultFolder(config);
+  const isTiny = checkTiny(config, given);
   const stop = stopSignal((text) => output.err(`${text}\n`));
-  const device = await openDevice({ adapter: flags.adapter });
+  let device: Device | undefined;
   try {
-    await trainOn(device, config, folder, resume, stop, { output, json: flags.json === true });
+    if (isTiny) {
+      device = await openDevice({ adapter: flags.adapter });
+      const shippedBase = given.some(({ path }) => path === "model");
+      const run = { output, json: flags.json === true, folder, seed: config.seed, shippedBase };
+      const end = await runTiny({ ...run, resume: resume !== false, signal: stop.signal, device });
+      if (end === "stopped") throw stoppedAfterCheckpoint(folder, stop.code);
+      return;
+    }
+    const outcomes = await trainOn(config, folder, resume, {
+      output,
+      json: flags.json === true,
+      signal: stop.signal,
+      openDevice: async () => (device = await openDevice({ adapter: flags.adapter })),
+    });
+    if (stop.code !== null && !isDone(config, outcomes)) {
+      const steps = outcomes.at(-1)?.step ?? 0;
+      if (steps > 0) throw stoppedAfterCheckpoint(folder, stop.code);
+      throw new ExitError("stopped before the first step; there is nothing to go on with", stop.code);
+    }
+  } catch (error) {
+    throw explained(error);
   } finally {
     stop.dispose();
-    device.destroy();
-  }
-  if (stop.code !== null) {
-    throw new ExitError(`stopped after a checkpoint; go on with: rot-cli train --output ${folder} --resume`, stop.code);
+    device?.destroy();
   }
 }
 
+const stoppedAfterCheckpoint = (folder: string, code: number | null): ExitError =>
+  new ExitError(
+    `stopped after a checkpoint; go on with: rot-cli train --output ${quoted(folder)} --resume`,
+    code ?? exitCodes.stopped,
+  );
+
+/**
+ * Whether the embedded model is meant, on the embedded problems.
+ *
+ * @throws {UsageError} when only one of them is, or with settings that it does not read
+ */
+function checkTiny({ model, data }: RunConfig, given: readonly Override[]): boolean {
+  if (model !== "tiny" && data.dataset !== "tiny") return false;
+  if (model !== "tiny") throw new UsageError("--dataset: say what to train on: a file of rows, or synthetic");
+  if (data.dataset !== "tiny") {
+    throw new UsageError(
+      `--model: the embedded model reads only its own problems; for ${data.dataset} give a Qwen3-VL folder`,
+    );
+  }
+  checkTinySettings(given);
+  return true;
+}
+
+/** Whether all stages ran to their end, though a signal came. */
+const isDone = ({ stage }: RunConfig, outcomes: readonly StageOutcome[]): boolean =>
+  outcomes.length === (stage === "all" ? 2 : 1) && outcomes.every(({ end }) => end !== "stopped");
+
+/** With what to do about it. */
+function explained(error: unknown): unknown {
+  if (!(error instanceof OutOfMemoryError)) return error;
+  return new ExitError(
+    `${error.message}\nThe device has no room for this. Lower --batch_size and raise training.gradient_accumulation_steps as much (the gradients stay the same), or --set training.recompute=true, or lower data.max_length`,
+    exitCodes.outOfMemory,
+  );
+}
+
+const quoted = (path: string): string => (/^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);
+
+interface Training {
+  readonly output: Output;
+  readonly json: boolean;
+  readonly signal: AbortSignal;
+  readonly openDevice: () => Promise<Device>;
+}
+
 async function trainOn(
-  device: Device,
   config: RunConfig,
   folder: string,
   resume: boolean | string,
-  stop: ReturnType<typeof stopSignal>,
-  { output, json }: { readonly output: Output; readonly json: boolean },
-): Promise<void> {
+  { output, json, signal, openDevice }: Training,
+): Promise<readonly StageOutcome[]> {
   const shown = trainingProgress(output);
+  const print = (event: string, line: object): void => output.out(`${JSON.stringify({ event, ...line })}\n`);
   const events: RunEvents = {
     note: (text) => shown.note(text),
     stage: (name, path, steps, from) => shown.stage(name, path, steps, from),
     step(report) {
       shown.step(report);
-      if (json) output.out(`${JSON.stringify(report)}\n`);
+      if (json) print("step", report);
     },
     validation(step, results) {
       shown.validation(step, results);
-      if (json) output.out(`${JSON.stringify({ step, ...results })}\n`);
+      if (json) print("validation", { step, ...results });
     },
-    checkpoint: () => {},
+    checkpoint(path) {
+      if (json) print("checkpoint", { path });
+    },
   };
-  const outcomes = await trainRun(config, {
-    device,
-    output: folder,
-    resume,
-    signal: stop.signal,
-    events,
-    manifest: { version, node: process.versions.node, command: process.argv.slice(2) },
-  });
-  shown.finish();
-  for (const { stage, step, end, losses, checkpoint } of outcomes) {
-    const values = Object.entries(losses).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
-    const line = { stage, step, end, losses, checkpoint };
-    output.out(
-      json ? `${JSON.stringify(line)}\n` : `${stage}: ${step} steps, ${end}; ${values.join(", ")}\n  ${checkpoint}\n`,
-    );
+  try {
+    const manifest = { version, node: process.versions.node, command: process.argv.slice(2) };
+    const outcomes = await trainRun(config, { openDevice, output: folder, resume, signal, events, manifest });
+    shown.finish();
+    for (const { stage, step, done, end, best, losses, checkpoint } of outcomes) {
+      if (json) {
+        print("end", { stage, step, done, end, best, losses, checkpoint });
+        continue;
+      }
+      const values = Object.entries(losses).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
+      const how =
+        done === 0 && end !== "stopped"
+          ? `was finished already, after ${step} steps`
+          : `${{ finished: "finished", early: "ended early", stopped: "stopped" }[end]} after ${step} steps; ${values.join(", ")}`;
+      output.out(`${stage}: ${how}\n  ${checkpoint ?? "no checkpoint"}\n`);
+    }
+    return outcomes;
+  } finally {
+    shown.finish();
   }
+}
+
+/** The run folder that is gone on with. */
+function begunAt(resume: true | string, given: readonly Override[]): string {
+  const output = given.findLast(({ path }) => path === "output")?.value;
+  if (typeof output === "string") return output;
+  if (resume !== true) return runOf(resume);
+  throw new UsageError("--resume: say which run, with --output FOLDER or --resume PATH");
+}
+
+/** The file of --config; of a run that goes on its own one. */
+async function configOf({ config }: Flags, begun: string | null): Promise<ConfigFile | null> {
+  if (config !== undefined) return { name: config, text: await readConfig(config) };
+  if (begun === null) return null;
+  const name = join(begun, "config.yaml");
+  // Without it trainRun says that there is no run.
+  const text = await readFile(name, "utf8").catch(() => null);
+  return text === null ? null : { name, text };
 }
 
 async function readConfig(path: string): Promise<string> {
@@ -164,7 +252,7 @@ function overrides(flags: Flags): Override[] {
   });
   const set = flags.set.map((text) => {
     const at = text.indexOf("=");
-    if (at < 1) throw new InvalidArgumentError(`--set ${text}: it takes KEY=VALUE, as in --set optimizer.lr=1e-4`);
+    if (at < 1) throw new UsageError(`--set ${text}: it takes KEY=VALUE, as in --set optimizer.lr=1e-4`);
     return { path: text.slice(0, at), value: parseValue(text.slice(at + 1)), where: `--set ${text.slice(0, at)}` };
   });
   return [...plain, ...set];

@@ -82,17 +82,21 @@ const tablesOf = (weights: ReadonlyMap<string, Tensor>): [prefix: string, key: s
  * @param weights  of the base model, by key
  */
 export function freshMarkers(weights: ReadonlyMap<string, Tensor>, markers: MarkerRecord, seed: Seed): MarkerRows {
-  const rows = new Map<string, Tensor>();
   const { device, shape } = weights.get(EMBEDDING_KEY) as Tensor;
   const D = shape[1] as number;
-  for (const [prefix, table] of tablesOf(weights)) {
-    for (const name of namesOf(markers)) {
-      const make = (): Tensor =>
-        prefix === "" ? unitRow(device, D, key(seed).for(name)) : cast(mean(weights.get(table) as Tensor, 0), "f32");
-      rows.set(prefix + name, keep(scope(() => untaped(make))));
-    }
-  }
-  return rows;
+  const make = (prefix: string, table: string, name: string): Tensor =>
+    prefix === "" ? unitRow(device, D, key(seed).for(name)) : cast(mean(weights.get(table) as Tensor, 0), "f32");
+  // One scope, so that none stays when there is no room for all.
+  return scope(() =>
+    untaped(
+      () =>
+        new Map(
+          tablesOf(weights).flatMap(([prefix, table]) =>
+            namesOf(markers).map((name) => [prefix + name, make(prefix, table, name)] as const),
+          ),
+        ),
+    ),
+  );
 }
 
 function unitRow(device: Device, D: number, seed: Seed): Tensor {

@@ -47,7 +47,7 @@ test.for<[string, RegExp]>([
 test("an alias bomb and a flood of text are refused", () => {
   const bomb = [
     "a: &a [x, x, x, x, x, x, x, x, x]",
-    ...[..."bcdefghi"].map((c, i) => `${c}: &${c} [${`*${"abcdefgh"[i]},`.repeat(9)}]`),
+    ..."bcdefghi".split("").map((c, i) => `${c}: &${c} [${`*${"abcdefgh"[i]},`.repeat(9)}]`),
   ].join("\n");
   expect(refused(bomb)).toMatch(/Excessive alias count/);
   expect(refused(`model: ${"x".repeat(2 ** 21)}`)).toMatch(/fewer than/);
@@ -143,7 +143,5 @@ test("the published files are read as the published code read them, with a warni
 });
 
 test("a key that the published code did not know either is refused, with its line", () => {
-  expect(refused(published.replace("seed: 42", "sed: 42"))).toMatch(
-    /run\.yaml:32:1: there is no key "misc"/,
-  );
+  expect(refused(published.replace("seed: 42", "sed: 42"))).toMatch(/run\.yaml:32:1: there is no key "misc"/);
 });

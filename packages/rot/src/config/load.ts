@@ -1,6 +1,7 @@
 /** Configurations from YAML or JSON text, with errors that name the line. */
 import { UsageError } from "@rot/tensor";
 import { isMap, isScalar, LineCounter, parseDocument } from "yaml";
+import { z } from "zod";
 import { type RunConfig, schema } from "./schema.ts";
 import { isReferenceConfig, translateReference } from "./reference.ts";
 import { nearest } from "./nearest.ts";
@@ -89,6 +90,9 @@ export function configKeys(): readonly {
   return described;
 }
 
+/** The JSON Schema of a configuration file. */
+export const configJsonSchema = (): object => z.toJSONSchema(schema, { io: "input" });
+
 /** The members of a section; undefined for a plain value. */
 function innerShape(member: unknown): Record<string, { description?: string | undefined }> | undefined {
   const inner = (member as { def?: { innerType?: { shape?: Record<string, { description?: string }> } } }).def
@@ -162,7 +166,8 @@ function shown(tree: Tree, path: readonly string[]): string {
 
 /** A value as it is written on a command line or in the environment: a number, true, false, null, a list, or text. */
 export function parseValue(text: string): unknown {
-  if (/^(true|false|null|-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?)$/i.test(text)) return JSON.parse(text.toLowerCase()) as unknown;
+  if (/^(true|false|null|-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?)$/i.test(text))
+    return JSON.parse(text.toLowerCase()) as unknown;
   if (/^\[.*\]$/s.test(text))
     return text
       .slice(1, -1)

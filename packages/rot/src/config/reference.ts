@@ -152,7 +152,7 @@ export function translateReference(tree: Tree, place: (path: string) => string):
   ] as const) {
     const value = get(key);
     if (value !== undefined && value !== wanted)
-      warnings.push(`${place(key)}: ${key} is ${String(value)}, and only ${String(wanted)} is built`);
+      warnings.push(`${place(key)}: ${key} is ${JSON.stringify(value)}, and only ${String(wanted)} is built`);
   }
   return { tree: ours, warnings, origins };
 }

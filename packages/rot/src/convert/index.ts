@@ -1,4 +1,5 @@
 /** Checkpoints in and out of other people's formats. Node only: everything here reads or writes files. */
+export * from "./export/index.ts";
 export type { OnProgress } from "./files.ts";
 export {
   type CheckpointFormat,
@@ -7,6 +8,7 @@ export {
   type FromSafetensorsOptions,
   type FromSafetensorsResult,
 } from "./from-safetensors.ts";
+export * from "./import/index.ts";
 export {
   type CheckpointDifference,
   compareCheckpoints,

@@ -7,4 +7,15 @@ export {
   latestCheckpoint,
   verifyCheckpoint,
 } from "../train/checkpoint-folder.ts";
+export { DiskError } from "../train/disk-error.ts";
 export { type RunEvents, type StageOutcome, trainRun, type TrainRunOptions } from "../train/node/train-run.ts";
+export * from "../bundle/node/index.ts";
+export * from "../evaluate/node/index.ts";
+export { makeBase, type MakeBaseOptions } from "../tiny/node/make-base.ts";
+export { type TinyOptions, type TinyProgress, trainTiny } from "../tiny/node/run-tiny.ts";
+export { openShippedBase, shippedBase } from "../tiny/node/shipped.ts";
+export { type TinyArm, tinyArms, type TinyPlan } from "../tiny/plan.ts";
+export type { ThoughtScore } from "../tiny/evaluate.ts";
+export type { TinyResults, TinyRow } from "../tiny/results.ts";
+export { tinyTable } from "../tiny/table.ts";
+export { lockRun, type RunLock } from "../train/run-lock.ts";

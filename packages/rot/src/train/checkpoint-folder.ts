@@ -178,10 +178,27 @@ export async function latestCheckpoint(
       return await verifyCheckpoint(join(parent, folderName(step)), files);
     } catch (error) {
       if (!(error instanceof CheckpointError)) throw error;
-      warn(`${error.message}; the checkpoint before it is used`);
+      warn(`${error.message}; the checkpoint before it is used, if there is one`);
     }
   }
   return null;
+}
+
+/**
+ * Takes the checkpoints after a step out of the count: they are damaged, or somebody went back to an earlier one. They are kept
+ * under another name, and take the place of others that were so.
+ *
+ * @returns  where they are now
+ */
+export async function replaceLater(parent: string, step: number, files: Files = nodeFiles): Promise<string[]> {
+  const moved: string[] = [];
+  for (const later of (await listCheckpoints(parent, files)).filter((each) => each > step)) {
+    const to = join(parent, `replaced-${folderName(later)}`);
+    await files.rm(to, { recursive: true, force: true });
+    await files.rename(join(parent, folderName(later)), to);
+    moved.push(to);
+  }
+  return moved;
 }
 
 /** Which checkpoints stay. */

@@ -1,5 +1,5 @@
 /** `metrics.jsonl`: one object a line, one line a step, readable at any moment and across resumes. */
-import { appendFile, readFile, truncate } from "node:fs/promises";
+import { appendFile, open, readFile, truncate } from "node:fs/promises";
 
 /** What one line holds: a step, and numbers and texts about it. */
 export interface MetricsRow {
@@ -9,8 +9,12 @@ export interface MetricsRow {
 
 /** Appends to a metrics file. */
 export interface MetricsFile {
+  /** The lines that stayed. */
+  readonly kept: readonly MetricsRow[];
   /** Writes a line, at once. What is no finite number is written as null. */
   append(row: MetricsRow): Promise<void>;
+  /** Makes all lines outlast a loss of power. */
+  sync(): Promise<void>;
 }
 
 /**
@@ -24,21 +28,31 @@ export async function openMetrics(path: string, after: number): Promise<MetricsF
     if (error.code === "ENOENT") return "";
     throw error;
   });
-  let kept = 0;
+  const kept: MetricsRow[] = [];
+  let length = 0;
   for (let at = 0; at < text.length;) {
     const end = text.indexOf("\n", at) + 1;
-    if (end === 0 || stepOf(text.slice(at, end)) > after) break;
-    kept = at = end;
+    const row = end === 0 ? null : rowOf(text.slice(at, end));
+    if (!row || row.step > after) break;
+    kept.push(row);
+    length = at = end;
   }
-  if (kept < text.length) await truncate(path, Buffer.byteLength(text.slice(0, kept)));
-  return { append: (row) => appendFile(path, `${JSON.stringify(row)}\n`) };
+  if (length < text.length) await truncate(path, Buffer.byteLength(text.slice(0, length)));
+  return {
+    kept,
+    append: (row) => appendFile(path, `${JSON.stringify(row)}\n`),
+    async sync() {
+      const handle = await open(path, "a");
+      await handle.sync().finally(() => handle.close());
+    },
+  };
 }
 
-function stepOf(line: string): number {
+function rowOf(line: string): MetricsRow | null {
   try {
-    const { step } = JSON.parse(line) as MetricsRow;
-    return typeof step === "number" ? step : Infinity;
+    const row = JSON.parse(line) as MetricsRow | null;
+    return typeof row?.step === "number" ? row : null;
   } catch {
-    return Infinity;
+    return null;
   }
 }

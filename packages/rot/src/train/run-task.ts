@@ -3,7 +3,8 @@ import { join } from "node:path";
 import { NumericError } from "@rot/models";
 import { AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
 import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
-import { type MetricsFile, openMetrics } from "./metrics-file.ts";
+import { onDisk } from "./disk-error.ts";
+import { type MetricsFile, type MetricsRow, openMetrics } from "./metrics-file.ts";
 import type { StepGradients, TrainingTask } from "./task.ts";
 import { restore, trainingContents, type TrainingState } from "./training-state.ts";
 
@@ -47,13 +48,15 @@ export interface RunOptions {
   readonly onStep?: (report: StepReport) => void;
   readonly onValidation?: (step: number, results: Readonly<Record<string, number>>) => void;
   readonly onCheckpoint?: (path: string) => void;
-  /** Ends training after the step that is being done, with a checkpoint. */
+  /** Ends training after the step that is being done, with a checkpoint; before the first one without. */
   readonly signal?: AbortSignal;
 }
 
 /** How a stage ended. */
 export interface Outcome {
   readonly step: number;
+  /** Steps that were done here: none of a run that had ended before. */
+  readonly done: number;
   /** `finished`: all steps; `early`: the task or the validation said so; `stopped`: the signal did. */
   readonly end: "finished" | "early" | "stopped";
   readonly best: TrainingState["best"];
@@ -64,45 +67,60 @@ export interface Outcome {
 /**
  * Trains.
  *
- * @throws {NumericError} when a loss or gradient is no finite number; the step is not applied
+ * @throws {NumericError} when a loss or gradient is no finite number; the step is not applied, and what was before it is saved
  * @throws {CheckpointError | WeightsError} when the checkpoint to resume from does not fit
+ * @throws {DiskError} when metrics or a checkpoint cannot be written
  */
 export async function runTask(task: TrainingTask, options: RunOptions = {}): Promise<Outcome> {
   const parameters = [...task.parameters.values()];
   const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, maxGradNorm, lr, schedule } = task.optimizer;
   using optimizer = new AdamW(parameters, { lr, betas, eps, weightDecay });
-  const begun: TrainingState = { task: task.name, step: 0, counts: {}, best: null };
-  let { step, counts, best } = options.resume ? await restore(options.resume, task, optimizer) : begun;
-  const open = async (name: string): Promise<MetricsFile | null> =>
-    options.folder ? openMetrics(join(options.folder, name), options.resume ? step : -1) : null;
-  const [metrics, timing] = [await open("metrics.jsonl"), await open("timing.jsonl")];
-  const history: Readonly<Record<string, number>>[] = [];
-  let withoutBest = 0;
-  let saved = options.resume ? step : -1;
-  let end: Outcome["end"] = "finished";
+  const begun: TrainingState = { task: task.name, step: 0, counts: {}, best: null, withoutBest: 0 };
+  const from = options.resume ? await restore(options.resume, task, optimizer) : begun;
+  let { step, counts, best, withoutBest } = from;
+  const metrics = await openLog(options, "metrics.jsonl", step);
+  const timing = await openLog(options, "timing.jsonl", step);
+  const history = ((metrics?.kept ?? []).filter(isStepRow) as Readonly<Record<string, number>>[]).slice(-REMEMBERED);
+  let saved = step;
 
   const save = async (): Promise<void> => {
     if (!options.folder || saved === step) return;
-    const state = { task: task.name, step, counts, best };
+    const state = { task: task.name, step, counts, best, withoutBest };
     const contents = { ...trainingContents(task, optimizer, state), ...(await options.contents?.()) };
     const checkpoints = join(options.folder, "checkpoints");
-    const path = await writeCheckpoint(checkpoints, step, contents);
+    const path = await onDisk(`the checkpoint after step ${step} cannot be written`, async () => {
+      await metrics?.sync();
+      const written = await writeCheckpoint(checkpoints, step, contents);
+      const { last = 3, ...keep } = options.keep ?? {};
+      await pruneCheckpoints(checkpoints, { last, ...keep, ...(best && { best: best.step }) });
+      return written;
+    });
     saved = step;
-    const { last = 3, ...keep } = options.keep ?? {};
-    await pruneCheckpoints(checkpoints, { last, ...keep, ...(best && { best: best.step }) });
     options.onCheckpoint?.(path);
   };
+  const isEnough = (): boolean =>
+    withoutBest >= (options.patience ?? Infinity) || (history.length > 0 && (task.isDone?.(history) ?? false));
 
+  let end: Outcome["end"] = "finished";
   while (step < task.steps) {
-    const from = performance.now();
+    if (isEnough()) end = "early";
+    else if (options.signal?.aborted) end = "stopped";
+    if (end !== "finished") break;
+    const begin = performance.now();
     optimizer.lr = lr * schedule(step);
-    const result = await task.gradients(step);
-    const { losses, norm } = await apply(result, task, optimizer, maxGradNorm, step);
+    const {
+      losses,
+      norm,
+      counts: worked,
+    } = await apply(task, optimizer, maxGradNorm, step).catch(async (error: unknown) => {
+      if (error instanceof NumericError) await save();
+      throw error;
+    });
     step++;
-    const milliseconds = performance.now() - from;
-    counts = addUp(counts, result.counts);
+    const milliseconds = performance.now() - begin;
+    counts = addUp(counts, worked);
     history.push(losses);
-    if (history.length > 1000) history.shift();
+    if (history.length > REMEMBERED) history.shift();
     const { device } = parameters[0] as Tensor;
     const report: StepReport = {
       task: task.name,
@@ -111,7 +129,7 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
       losses,
       learningRate: optimizer.lr,
       gradientNorm: norm,
-      counts: result.counts,
+      counts: worked,
       totals: counts,
       milliseconds,
       deviceBytes: device.memory().live,
@@ -120,45 +138,52 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
     await timing?.append({ step, milliseconds, device_bytes: report.deviceBytes });
     options.onStep?.(report);
 
-    let enough = task.isDone?.(history) ?? false;
     if (task.validate && options.validateEvery && (step % options.validateEvery === 0 || step === task.steps)) {
       const results = await task.validate();
       if (!best || results.validation < best.validation) {
         best = { step, validation: results.validation };
         withoutBest = 0;
-      } else if (++withoutBest >= (options.patience ?? Infinity)) enough = true;
+      } else withoutBest++;
       await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
       options.onValidation?.(step, results);
-    }
-    if (options.signal?.aborted) {
-      end = "stopped";
-      break;
-    }
-    if (enough && step < task.steps) {
-      end = "early";
-      break;
     }
     const isBest = best?.step === step;
     if (isBest || (options.checkpointEvery && step % options.checkpointEvery === 0)) await save();
   }
   await save();
-  return { step, end, best, losses: history.at(-1) ?? {} };
+  return { step, done: step - from.step, end, best, losses: step > from.step ? (history.at(-1) ?? {}) : {} };
 }
 
-/** Clips, looks at the numbers, and only then changes the parameters. Frees the gradients. */
+/** Steps whose losses a task may look back on. */
+const REMEMBERED = 1000;
+
+/** A line of metrics that a step wrote, not a validation. */
+const isStepRow = (row: MetricsRow): boolean => typeof row["loss"] === "number";
+
+async function openLog({ folder, resume }: RunOptions, name: string, step: number): Promise<MetricsFile | null> {
+  if (folder === undefined) return null;
+  const path = join(folder, name);
+  const log = await onDisk(path, () => openMetrics(path, resume === undefined ? -1 : step));
+  return { ...log, append: (row) => onDisk(path, () => log.append(row)) };
+}
+
+/** Does a step: gradients, clipping, a look at the numbers, and only then the parameters. Frees the gradients. */
 async function apply(
-  { losses, gradients }: StepGradients,
   task: TrainingTask,
   optimizer: AdamW,
   maxGradNorm: number | undefined,
   step: number,
-): Promise<{ readonly losses: Record<string, number>; readonly norm: number }> {
+): Promise<{
+  readonly losses: Record<string, number>;
+  readonly norm: number;
+  readonly counts: StepGradients["counts"];
+}> {
+  const { losses, gradients, counts } = await task.gradients(step);
   try {
-    const total = gradNorm(gradients);
+    using total = gradNorm(gradients);
     const read = async ([name, loss]: [string, Tensor]) => [name, await loss.item()] as const;
     const values = Object.fromEntries(await Promise.all(Object.entries(losses).map(read)));
     const norm = await total.item();
-    total.dispose();
     const bad = Object.entries(values).find(([, value]) => !Number.isFinite(value));
     if (bad || !Number.isFinite(norm)) {
       const what = bad ? `the loss "${bad[0]}" is ${bad[1]}` : `${await firstBad(gradients, task)} is not finite`;
@@ -168,7 +193,7 @@ async function apply(
     }
     if (maxGradNorm !== undefined && norm > maxGradNorm) clipGradNorm(gradients, maxGradNorm).dispose();
     optimizer.step(gradients);
-    return { losses: values, norm };
+    return { losses: values, norm, counts };
   } finally {
     for (const tensor of [...Object.values(losses), ...gradients]) tensor?.dispose();
   }

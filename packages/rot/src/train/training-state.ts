@@ -2,7 +2,7 @@
 import { join } from "node:path";
 import { loadCheckpoint, tensorSource } from "@rot/models";
 import { openFiles, readJson } from "@rot/models/node";
-import { type AdamW, assign, type OptimizerState, type Tensor, untaped } from "@rot/tensor";
+import { type AdamW, assign, type Tensor, untaped } from "@rot/tensor";
 import { writeSafetensors } from "@rot/tensor/safetensors";
 import { CheckpointError, type Contents } from "./checkpoint-folder.ts";
 import type { TrainingTask } from "./task.ts";
@@ -17,6 +17,8 @@ export interface TrainingState {
   readonly counts: Readonly<Record<string, number>>;
   /** The best validation so far, and its step. */
   readonly best: { readonly step: number; readonly validation: number } | null;
+  /** Validations since the best. */
+  readonly withoutBest: number;
 }
 
 const PARAMETERS = "parameters.safetensors";
@@ -36,8 +38,7 @@ function moments(optimizer: AdamW, names: readonly string[]): [name: string, ten
 export function trainingContents(task: TrainingTask, optimizer: AdamW, state: TrainingState): Contents {
   const sources = (tensors: Iterable<readonly [string, Tensor]>) =>
     [...tensors].map(([name, tensor]) => tensorSource(name, tensor as Tensor<"f32">));
-  const { param_groups: groups } = optimizer.stateDict();
-  const text = JSON.stringify({ format: 1, ...state, groups }, null, 2);
+  const text = JSON.stringify({ format: 1, ...state }, null, 2);
   return {
     [PARAMETERS]: writeSafetensors(sources(task.parameters)),
     [OPTIMIZER]: writeSafetensors(sources(moments(optimizer, [...task.parameters.keys()]))),
@@ -46,39 +47,40 @@ export function trainingContents(task: TrainingTask, optimizer: AdamW, state: Tr
 }
 
 /**
- * Puts a task and its optimizer where a checkpoint left them.
+ * Puts a task and its optimizer where a checkpoint left them. Learning rate, betas and the like stay the optimizer's own.
  *
  * @throws {CheckpointError} when the checkpoint is of another task
  * @throws {WeightsError} when its tensors are not those of the task
  */
 export async function restore(path: string, task: TrainingTask, optimizer: AdamW): Promise<TrainingState> {
   const file = join(path, STATE);
-  const saved = (await readJson(file)) as TrainingState & {
-    readonly format: number;
-    readonly groups: OptimizerState["param_groups"];
-  };
+  const saved = (await readJson(file)) as TrainingState & { readonly format: number };
   if (saved.format !== 1) throw new CheckpointError(`${file} has format ${saved.format}, and this version reads 1`);
   if (saved.task !== task.name) {
     throw new CheckpointError(`${path} is a checkpoint of ${saved.task}, not of ${task.name}`);
   }
   const names = [...task.parameters.keys()];
   const values = await tensorsOf(path, PARAMETERS, task, (name) => name);
-  for (const [name, parameter] of task.parameters) untaped(() => assign(parameter, values.get(name) as Tensor));
-
-  const { step } = saved;
+  try {
+    for (const [name, parameter] of task.parameters) untaped(() => assign(parameter, values.get(name) as Tensor));
+  } finally {
+    for (const tensor of values.values()) tensor.dispose();
+  }
+  const { task: name, step, counts, best, withoutBest } = saved;
   if (step > 0) {
     const state: Record<string, Record<string, Tensor | number>> = {};
-    const loaded = await tensorsOf(path, OPTIMIZER, task, (name) => name.slice(name.indexOf(".") + 1));
-    for (const [name, tensor] of loaded) {
-      const at = name.indexOf(".");
-      (state[names.indexOf(name.slice(at + 1))] ??= { step })[name.slice(0, at)] = tensor;
+    const loaded = await tensorsOf(path, OPTIMIZER, task, (moment) => moment.slice(moment.indexOf(".") + 1));
+    try {
+      for (const [moment, tensor] of loaded) {
+        const at = moment.indexOf(".");
+        (state[names.indexOf(moment.slice(at + 1))] ??= { step })[moment.slice(0, at)] = tensor;
+      }
+      optimizer.loadStateDict({ state, param_groups: optimizer.stateDict().param_groups });
+    } finally {
+      for (const tensor of loaded.values()) tensor.dispose();
     }
-    optimizer.loadStateDict({ state, param_groups: saved.groups });
-    for (const tensor of loaded.values()) tensor.dispose();
   }
-  for (const tensor of values.values()) tensor.dispose();
-  const { task: name, counts, best } = saved;
-  return { task: name, step, counts, best };
+  return { task: name, step, counts, best, withoutBest };
 }
 
 /** The tensors of a file of a checkpoint, whose shapes are those of parameters. */

@@ -73,10 +73,14 @@ export async function tinyRun(
 /** SHA-256 of what a run is after a step: weights, moments, counters, metrics. */
 export async function fingerprint(folder: string, step: number): Promise<Record<string, string>> {
   const checkpoint = join("checkpoints", `step-${String(step).padStart(8, "0")}`);
-  const files = ["parameters.safetensors", "optimizer.safetensors", "training.json"].map((file) => join(checkpoint, file));
+  const files = ["parameters.safetensors", "optimizer.safetensors", "training.json"].map((file) =>
+    join(checkpoint, file),
+  );
   const hash = async (file: string): Promise<[string, string]> => [
     file,
-    createHash("sha256").update(await readFile(join(folder, file))).digest("hex"),
+    createHash("sha256")
+      .update(await readFile(join(folder, file)))
+      .digest("hex"),
   ];
   return Object.fromEntries(await Promise.all(["metrics.jsonl", ...files].map(hash)));
 }

@@ -37,6 +37,8 @@ export interface Platform {
   readonly tunings: TuningStore | null;
   /** Called when somebody begins to wait for a software adapter; what it returns is called at the end of the wait. */
   rest(): () => void;
+  /** Frees what dead objects of a software adapter hold. Browsers do so by themselves. */
+  collectGarbage(): void;
   /** Writes one line for the user to see: stderr in Node, the console in a browser. */
   notice(line: string): void;
 }

@@ -16,7 +16,7 @@ const BATCH_DISPATCHES = 256;
 /** Bytes of one upload or readback; larger ones go in pieces. */
 const PIECE_BYTES = 2 ** 26;
 /** Bind groups that are remembered before all are forgotten. */
-const BIND_GROUPS = 16_384;
+const BIND_GROUPS = 8192;
 
 /** The limits that the engine plans with, in bytes or counts. */
 export interface Limits {
@@ -206,9 +206,14 @@ export class Device {
       });
     }
     const group = this.gpu.createBindGroup({ label: pipeline.name, layout: pipeline.layout, entries });
-    if (this.#bindGroups.size >= BIND_GROUPS) this.#bindGroups.clear();
+    if (this.#bindGroups.size >= BIND_GROUPS) this.#forgetBindGroups();
     this.#bindGroups.set(key, group);
     return group;
+  }
+
+  #forgetBindGroups(): void {
+    this.#bindGroups.clear();
+    if (this.kind !== "hardware") platform.collectGarbage();
   }
 
   #openEncoder(): GPUCommandEncoder {

@@ -56,7 +56,7 @@ async function whyNone(path: string, exists: boolean): Promise<string> {
   for (const name of names) if (await isThere(join(path, name, "checkpoints"))) runs.push(join(path, name));
   if (runs.length > 0) return `${path} holds several runs; name one of them: ${runs.slice(0, 10).join(", ")}`;
   if (names.some((name) => /^global_step\d+$|^projection_head\.bin$/.test(name))) {
-    return `${path} is a checkpoint of the published code, which this command does not open: convert its weights with rot-cli convert to-safetensors, or name a run of rot-cli train`;
+    return `${path} is a checkpoint of the published code, which this command does not open: make a run of it with rot-cli convert import`;
   }
   return `${path} is no checkpoint (no ${bundleFiles.config}), no run (no checkpoints/) and no model (no config.json)`;
 }

@@ -75,8 +75,11 @@ export async function openStudent(folder: string, device: Device, options: Stude
       const rows =
         (await options.markerRows?.(markerShapes(weights, markers))) ??
         freshMarkers(weights, markers, seedOf(options.markers));
-      placeMarkers(weights, markers, rows);
-      for (const row of rows.values()) row.dispose();
+      try {
+        placeMarkers(weights, markers, rows);
+      } finally {
+        for (const row of rows.values()) row.dispose();
+      }
     }
     const ordered = new Map(
       [...description.architecture.parameters.keys()].map((key) => [key, weights.get(key) as Tensor]),

@@ -5,7 +5,7 @@
  */
 import { layerNorm, linear, swiglu } from "@rot/kernels";
 import { type Weights } from "@rot/models";
-import { type Device, init, keep, key, ones, type Seed, type Shape, scope, type Tensor, zeros } from "@rot/tensor";
+import { type Device, init, key, ones, type Seed, type Shape, scope, type Tensor, zeros } from "@rot/tensor";
 
 /** What stands between the two linears of the head; `swiglu` is the paper's choice, the others are of its table 5. */
 export const headActivations = ["swiglu", "gelu", "relu"] as const;
@@ -65,12 +65,16 @@ export function projectionHead(w: Weights, config: HeadConfig): ProjectionHead {
  */
 export function createHead(config: HeadConfig, device: Device, seed: Seed): Map<string, Tensor> {
   const shapes = headParameters(config);
-  return new Map(
-    [...shapes].map(([name, shape]) => {
-      if (name.startsWith("0.")) return [name, keep((name === "0.weight" ? ones : zeros)(device, shape))];
-      const inputs = (shapes.get(name.replace("bias", "weight")) as Shape)[1] as number;
-      const bound = 1 / Math.sqrt(inputs);
-      return [name, keep(init.uniform(device, shape, { from: -bound, to: bound, seed: key(seed).for(name) }))];
-    }),
+  // One scope, so that none stays when there is no room for all.
+  return scope(
+    () =>
+      new Map(
+        [...shapes].map(([name, shape]) => {
+          if (name.startsWith("0.")) return [name, (name === "0.weight" ? ones : zeros)(device, shape)];
+          const inputs = (shapes.get(name.replace("bias", "weight")) as Shape)[1] as number;
+          const bound = 1 / Math.sqrt(inputs);
+          return [name, init.uniform(device, shape, { from: -bound, to: bound, seed: key(seed).for(name) })];
+        }),
+      ),
   );
 }

@@ -61,12 +61,16 @@ export function latentTask(
       const sums = { vision: 0, language: 0, loss: 0 };
       await inBatches(source.samples.length, stage.batchSize, async (numbers) => {
         const batch = await load(source, numbers);
-        const { vision, language, loss } = scope(() => rotLosses(model, head, batch, stage.step));
         const weight = numbers.length / source.samples.length;
-        sums.vision += weight * (await take(vision));
-        sums.language += weight * (await take(language));
-        sums.loss += weight * (await take(loss));
-        for (const { target } of batch) target.dispose();
+        try {
+          const { vision, language, loss } = scope(() => rotLosses(model, head, batch, stage.step));
+          const [ofVision, ofLanguage, ofBoth] = await Promise.all([vision, language, loss].map(take));
+          sums.vision += weight * (ofVision as number);
+          sums.language += weight * (ofLanguage as number);
+          sums.loss += weight * (ofBoth as number);
+        } finally {
+          for (const { target } of batch) target.dispose();
+        }
       });
       return { validation: sums.loss, vision: sums.vision, language: sums.language };
     },
@@ -108,7 +112,7 @@ interface Work<S extends SampleTokens> {
     whole: readonly S[],
     parameters: readonly Tensor[],
     onTaping: (taping: boolean) => void,
-  ): Pick<StepResult, "loss" | "gradients"> & Partial<StepResult>;
+  ): Part;
   counts(batch: readonly S[]): Readonly<Record<string, number>>;
   free(batch: readonly S[]): void;
   validate(source: TrainingData): Promise<{ validation: number } & Record<string, number>>;
@@ -128,18 +132,27 @@ function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): Train
       const perStep = batchSize * accumulation;
       const numbers = order.take(step * perStep, perStep);
       const whole = await work.load(numbers);
-      let sum: (Partial<StepResult> & Pick<StepResult, "loss" | "gradients">) | null = null;
-      for (let begin = 0; begin < whole.length; begin += batchSize) {
-        const batch = whole.slice(begin, begin + batchSize);
-        const drop = masks(dropout.for("step", step), numbers.slice(begin, begin + batchSize));
-        const part = work.run(batch, whole, parameters, drop.set);
-        drop.dispose();
-        sum = sum ? addUp(sum, part) : part;
+      const parts: Part[] = [];
+      try {
+        for (let begin = 0; begin < whole.length; begin += batchSize) {
+          const batch = whole.slice(begin, begin + batchSize);
+          const drop = masks(dropout.for("step", step), numbers.slice(begin, begin + batchSize));
+          try {
+            parts.push(work.run(batch, whole, parameters, drop.set));
+          } finally {
+            drop.dispose();
+          }
+          if (parts.length === 2) parts.splice(0, 2, addUp(parts[0] as Part, parts[1] as Part));
+        }
+      } catch (error) {
+        for (const part of parts) for (const tensor of tensorsOf(part)) tensor.dispose();
+        throw error;
+      } finally {
+        work.free(whole);
       }
-      const { loss, vision, language, gradients } = sum as NonNullable<typeof sum>;
+      const [{ loss, vision, language, gradients }] = parts as [Part];
       const tokens = whole.reduce((total, { question, answer }) => total + question.length + answer.length, 0);
       const counts = { samples: whole.length, tokens, ...work.counts(whole) };
-      work.free(whole);
       const losses: StepGradients["losses"] = { loss, ...(vision && { vision }), ...(language && { language }) };
       return { losses, gradients, counts };
     },
@@ -157,28 +170,34 @@ function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): Train
   }
 }
 
+/** What came of a batch. */
+type Part = Pick<StepResult, "loss" | "gradients"> & Partial<StepResult>;
+
+const tensorsOf = ({ loss, vision, language, gradients }: Part): Tensor[] =>
+  [loss, vision, language, ...gradients].filter((tensor) => tensor !== undefined && tensor !== null);
+
 /** Adds two parts of a step, and frees them. */
-function addUp<P extends Partial<StepResult> & Pick<StepResult, "loss" | "gradients">>(a: P, b: P): P {
-  const add = (x: Tensor | null | undefined, y: Tensor | null | undefined): Tensor | null => {
-    if (!x || !y) return x ?? y ?? null;
-    const sum = x.add(y);
-    x.dispose();
-    y.dispose();
-    return sum;
-  };
-  return {
-    ...a,
-    loss: add(a.loss, b.loss),
-    ...(a.vision && { vision: add(a.vision, b.vision) }),
-    ...(a.language && { language: add(a.language, b.language) }),
-    gradients: a.gradients.map((gradient, i) => add(gradient, b.gradients[i])),
-  };
+function addUp(a: Part, b: Part): Part {
+  const sum = scope(() => {
+    const add = (x: Tensor | null, y: Tensor | null): Tensor | null =>
+      x && y ? x.add(y) : ((x ?? y)?.alias() ?? null);
+    return {
+      loss: a.loss.add(b.loss),
+      ...(a.vision && b.vision && { vision: a.vision.add(b.vision) }),
+      ...(a.language && b.language && { language: a.language.add(b.language) }),
+      gradients: a.gradients.map((gradient, i) => add(gradient, b.gradients[i] ?? null)),
+    };
+  });
+  for (const tensor of [...tensorsOf(a), ...tensorsOf(b)]) tensor.dispose();
+  return sum;
 }
 
 async function take(scalar: Tensor): Promise<number> {
-  const value = await scalar.item();
-  scalar.dispose();
-  return value;
+  try {
+    return await scalar.item();
+  } finally {
+    scalar.dispose();
+  }
 }
 
 async function inBatches(

@@ -20,6 +20,7 @@ import {
 } from "../../methods/rot/prompt.ts";
 import type { TrainingData } from "../../methods/rot/task.ts";
 import { encodeExact } from "../../render/encode.ts";
+import { FontError } from "../../render/error.ts";
 import { Font } from "../../render/font.ts";
 import { dejaVuSans } from "../../render/node/index.ts";
 import { createRenderer, type Renderer } from "../../render/strip.ts";
@@ -58,7 +59,7 @@ export async function readRunData({ data, seed }: RunConfig): Promise<RunData> {
   const { train, validation } = split(read.samples, data.validation_share, seed);
   if (train.length === 0) {
     throw new DatasetError(
-      `${data.dataset}: no row is left to train on; lower data.validation_share (${data.validation_share})`,
+      `${data.dataset}: all ${read.samples.length} rows went to validation and none is left to train on; lower data.validation_share (${data.validation_share})`,
     );
   }
   const hash = createHash("sha256");
@@ -69,8 +70,7 @@ export async function readRunData({ data, seed }: RunConfig): Promise<RunData> {
 /** The renderer that a configuration describes. */
 export async function openRenderer({ rendering }: RunConfig): Promise<Renderer> {
   const own = await dejaVuSans();
-  const fonts =
-    rendering.font === null ? [own] : [await Font.open(await readFile(rendering.font), rendering.font), own];
+  const fonts = rendering.font === null ? [own] : [await openFont(rendering.font), own];
   return createRenderer({
     fonts,
     fontSize: rendering.font_size,
@@ -78,6 +78,13 @@ export async function openRenderer({ rendering }: RunConfig): Promise<Renderer> 
     padding: rendering.padding,
     thoughtMarkers: rendering.thought_markers,
   });
+}
+
+async function openFont(path: string): Promise<Font> {
+  const bytes = await readFile(path).catch((error: Error) => {
+    throw new FontError(`rendering.font: ${path} cannot be read: ${error.message}`);
+  });
+  return await Font.open(bytes, path);
 }
 
 /** Samples that fit, those that do not, and the latents of each. */
@@ -97,19 +104,25 @@ export interface Teacher {
   readonly cache?: NonNullable<TargetOptions["cache"]>;
 }
 
-/** Samples for stages 1 and 2. */
-export function prepareLatent(
+/**
+ * Samples for stages 1 and 2.
+ *
+ * @throws the signal's reason when it ends the work
+ */
+export async function prepareLatent(
   samples: readonly Sample[],
   text: TextModel,
   markers: Markers,
   teacher: Teacher,
   { data, stage2 }: RunConfig,
-): Prepared {
+  signal?: AbortSignal,
+): Promise<Prepared> {
   const kept: Sample[] = [];
   const tokens: SampleTokens[] = [];
   const counts: number[] = [];
   const tooLong: Sample["id"][] = [];
-  for (const sample of samples) {
+  for (const [i, sample] of samples.entries()) {
+    if (i % AT_ONCE === 0) await breathe(signal);
     const made = {
       question: questionTokens(text, sample.question, markers),
       answer: answerTokens(text, sample.answer, markers, stage2.answer_style),
@@ -131,17 +144,33 @@ export function prepareLatent(
       const wanted = numbers.filter((n, i) => !known.has(n) && numbers.indexOf(n) === i);
       const chains = wanted.map((n) => (kept[n] as Sample).cot);
       const { model, renderer, ...options } = teacher;
-      const made = wanted.length > 0 ? await computeTargets(model, renderer, chains, options) : [];
+      // Each in a call of its own: the bits must not depend on which others are still unknown, as they are after a resume.
+      const made = wanted.length > 0 ? await computeTargets(model, renderer, chains, { ...options, batch: 1 }) : [];
       for (const [i, n] of wanted.entries()) known.set(n, made[i] as (typeof made)[number]);
-      const tensors = numbers.map((n) => {
-        const { rows, columns, data } = known.get(n) as (typeof made)[number];
-        return tensor(model.device, data, { shape: [rows, columns] });
-      });
+      const tensors: Tensor[] = [];
+      try {
+        for (const n of numbers) {
+          const { rows, columns, data } = known.get(n) as (typeof made)[number];
+          tensors.push(tensor(model.device, data, { shape: [rows, columns] }));
+        }
+      } catch (error) {
+        for (const each of tensors) each.dispose();
+        throw error;
+      }
       // The host keeps the latest: an epoch of a small dataset, or the step at hand of a large one.
       for (const n of known.keys()) if (known.size > MOST_KNOWN) known.delete(n);
       return tensors;
     },
   };
+}
+
+/** Samples prepared without looking up. */
+const AT_ONCE = 64;
+
+/** Lets signals arrive. */
+async function breathe(signal: AbortSignal | undefined): Promise<void> {
+  await new Promise(setImmediate);
+  signal?.throwIfAborted();
 }
 
 /** Targets on the host: 4,096 of 60 latents of 2,560 numbers are 2.5 GB. */
@@ -156,11 +185,21 @@ function latentCount(chain: string, { renderer, processor, encoding }: Teacher):
   return (width * height) / (patchSize * mergeSize) ** 2;
 }
 
-/** Samples for supervised text. */
-export function prepareText(samples: readonly Sample[], text: TextModel, { data, training }: RunConfig): Prepared {
+/**
+ * Samples for supervised text.
+ *
+ * @throws the signal's reason when it ends the work
+ */
+export async function prepareText(
+  samples: readonly Sample[],
+  text: TextModel,
+  { data, training }: RunConfig,
+  signal?: AbortSignal,
+): Promise<Prepared> {
   const tokens: SampleTokens[] = [];
   const tooLong: Sample["id"][] = [];
-  for (const sample of samples) {
+  for (const [i, sample] of samples.entries()) {
+    if (i % AT_ONCE === 0) await breathe(signal);
     const made = textSampleTokens(text, sample, training.chain);
     if (made.question.length + made.answer.length > data.max_length) tooLong.push(sample.id);
     else tokens.push(made);

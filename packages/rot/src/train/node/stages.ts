@@ -18,6 +18,7 @@ import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } 
 import { bundleContents, bundleFiles } from "../../bundle/node/contents.ts";
 import { openStudent, type Student, type StudentOptions } from "../../bundle/node/open-student.ts";
 import type { RunConfig } from "../../config/schema.ts";
+import type { Sample } from "../../data/sample.ts";
 import type { TargetOptions } from "../../data/target-cache/targets.ts";
 import { createHead, type HeadConfig, headParameters, projectionHead } from "../../methods/rot/head.ts";
 import type { StepOptions } from "../../methods/rot/step.ts";
@@ -31,7 +32,7 @@ export interface ReadyStage {
   readonly task: TrainingTask;
   readonly prepared: Prepared;
   /** The files of a checkpoint that make it a model again. */
-  contents(): Contents;
+  readonly contents: () => Contents;
   dispose(): void;
 }
 
@@ -42,21 +43,46 @@ export interface StageSource {
   readonly device: Device;
   /** Where targets are kept. */
   readonly cache?: (student: Student) => Promise<NonNullable<TargetOptions["cache"]>>;
+  /** Ends the preparation. */
+  readonly signal?: AbortSignal;
+}
+
+type Own = <T extends { dispose(): void }>(resource: T) => T;
+
+/** Makes a stage. What it owns is freed with it, or at once when it cannot be made. */
+async function owning(make: (own: Own) => Promise<Omit<ReadyStage, "dispose">>): Promise<ReadyStage> {
+  const owned: { dispose(): void }[] = [];
+  const dispose = (): void => {
+    for (const resource of owned.splice(0).toReversed()) resource.dispose();
+  };
+  try {
+    const stage = await make((resource) => {
+      owned.push(resource);
+      return resource;
+    });
+    return { ...stage, dispose };
+  } catch (error) {
+    dispose();
+    throw error;
+  }
 }
 
 /** Stage 1: a fresh head on a frozen model. */
-export async function openStage1(source: StageSource): Promise<ReadyStage> {
+export const openStage1 = (source: StageSource): Promise<ReadyStage> => owning((own) => stage1(source, own));
+
+async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dispose">> {
   const { config, device } = source;
-  const student = await openStudent(config.model, device, {
-    markers: { mode: "keep", seed: key(config.seed).for("markers") },
-  });
+  const student = own(
+    await openStudent(config.model, device, { markers: { mode: "keep", seed: key(config.seed).for("markers") } }),
+  );
   const head: HeadConfig = { width: student.pretrained.model.width, ...config.head };
   const parameters = createHead(head, device, key(config.seed).for("head"));
+  for (const parameter of parameters.values()) own(parameter);
   const learns = new Map([...parameters].map(([name, parameter]) => [`head.${name}`, requireGrad(parameter)]));
   const { loss } = config;
   let weights: StepOptions["weights"] = { vision: loss.vision_weight, language: loss.language_weight };
   if (loss.uncertainty) {
-    const scalar = (): Tensor => requireGrad(keep(full(device, [1], 0)));
+    const scalar = (): Tensor => own(requireGrad(keep(full(device, [1], 0))));
     const [vision, language] = [scalar(), scalar()];
     weights = { logVarianceVision: vision, logVarianceLanguage: language };
     learns.set("log_variance.vision", vision).set("log_variance.language", language);
@@ -80,7 +106,10 @@ export async function openStage1(source: StageSource): Promise<ReadyStage> {
  * @param checkpoint  of stage 1
  * @throws {BundleError} when it is none
  */
-export async function openStage2(source: StageSource, checkpoint: string): Promise<ReadyStage> {
+export const openStage2 = (source: StageSource, checkpoint: string): Promise<ReadyStage> =>
+  owning((own) => stage2(source, checkpoint, own));
+
+async function stage2(source: StageSource, checkpoint: string, own: Own): Promise<Omit<ReadyStage, "dispose">> {
   const { config, device } = source;
   const file = join(checkpoint, bundleFiles.config);
   const bundle = parseBundleConfig(await readJson(file), file);
@@ -89,14 +118,16 @@ export async function openStage2(source: StageSource, checkpoint: string): Promi
   }
   const { head, markers } = bundle;
   const { mode } = config.stage2;
-  const student = await openStudent(config.model, device, {
-    markers,
-    markerRows: (shapes) => tensorsOf(checkpoint, bundleFiles.markers, shapes, device),
-    expected: bundle.base,
-    ...(mode === "lora" && { lora: adapters(config, device) }),
-    ...(mode !== "lora" && { dtype: "f32" as const }),
-  });
+  const student = own(
+    await openStudent(config.model, device, {
+      markers,
+      markerRows: (shapes) => tensorsOf(checkpoint, bundleFiles.markers, shapes, device),
+      expected: bundle.base,
+      ...(mode === "lora" ? { lora: adapters(config, device) } : { dtype: "f32" as const }),
+    }),
+  );
   const headTensors = await tensorsOf(checkpoint, bundleFiles.head, headParameters(head), device);
+  for (const parameter of headTensors.values()) own(parameter);
   const { learns, trained } = learnsOf(student, config);
   if (!config.stage2.freeze_head) {
     for (const [name, parameter] of headTensors) learns.set(`head.${name}`, requireGrad(parameter));
@@ -122,17 +153,20 @@ export async function openStage2(source: StageSource, checkpoint: string): Promi
 }
 
 /** Supervised text. */
-export async function openSft(source: StageSource): Promise<ReadyStage> {
-  const { config, device, data } = source;
+export const openSft = (source: StageSource): Promise<ReadyStage> => owning((own) => sft(source, own));
+
+async function sft(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dispose">> {
+  const { config, device, data, signal } = source;
   const { mode } = config.stage2;
-  const student = await openStudent(config.model, device, {
-    markers: "none",
-    ...(mode === "lora" && { lora: adapters(config, device) }),
-    ...(mode !== "lora" && { dtype: "f32" as const }),
-  });
+  const student = own(
+    await openStudent(config.model, device, {
+      markers: "none",
+      ...(mode === "lora" ? { lora: adapters(config, device) } : { dtype: "f32" as const }),
+    }),
+  );
   const { learns, trained } = learnsOf(student, config);
-  const prepared = prepareText(data.train, student, config);
-  const validation = prepareText(data.validation.slice(0, config.validation.samples), student, config);
+  const prepared = await prepareText(data.train, student, config, signal);
+  const validation = await prepareText(data.validation.slice(0, config.validation.samples), student, config, signal);
   const { lora } = student.pretrained;
   const task = textTask({
     ...common(source, "sft", prepared, validation),
@@ -153,7 +187,6 @@ export async function openSft(source: StageSource): Promise<ReadyStage> {
     task,
     prepared,
     contents: () => bundleContents(student, { config: bundle, lora, trained }),
-    dispose: student.dispose,
   };
 }
 
@@ -169,8 +202,8 @@ interface LatentStage {
   readonly trained: readonly string[];
 }
 
-async function latentStage(source: StageSource, stage: LatentStage): Promise<ReadyStage> {
-  const { config, data, device, cache } = source;
+async function latentStage(source: StageSource, stage: LatentStage): Promise<Omit<ReadyStage, "dispose">> {
+  const { config, data, device, cache, signal } = source;
   const { student, head, headTensors, learns, lora } = stage;
   const { model } = student.pretrained;
   const teacher: Teacher = {
@@ -181,14 +214,10 @@ async function latentStage(source: StageSource, stage: LatentStage): Promise<Rea
     ...(cache && { cache: await cache(student) }),
   };
   const markers = student.markers as MarkerRecord;
-  const prepared = prepareLatent(data.train, student, markers, teacher, config);
-  const validation = prepareLatent(
-    data.validation.slice(0, config.validation.samples),
-    student,
-    markers,
-    teacher,
-    config,
-  );
+  const prepare = (samples: readonly Sample[]): Promise<Prepared> =>
+    prepareLatent(samples, student, markers, teacher, config, signal);
+  const prepared = await prepare(data.train);
+  const validation = await prepare(data.validation.slice(0, config.validation.samples));
   const task = latentTask({
     ...common(source, stage.name, prepared, validation),
     model,
@@ -209,10 +238,6 @@ async function latentStage(source: StageSource, stage: LatentStage): Promise<Rea
     task,
     prepared,
     contents: () => bundleContents(student, { config: bundle, head: headTensors, lora, trained: stage.trained }),
-    dispose() {
-      student.dispose();
-      for (const tensor of new Set([...headTensors.values(), ...learns.values()])) tensor.dispose();
-    },
   };
 }
 

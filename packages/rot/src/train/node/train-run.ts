@@ -1,35 +1,43 @@
 /** A training run from its configuration: data, stages one after another, each with a run folder of its own. */
-import { join, resolve } from "node:path";
-import { mkdir, readFile } from "node:fs/promises";
+import { mkdir, rmdir, stat, statfs } from "node:fs/promises";
+import { dirname, join, resolve } from "node:path";
 import { type Device, UsageError } from "@rot/tensor";
-import { writeFileAtomically } from "@rot/tensor/safetensors/node";
-import { stringify } from "yaml";
 import type { RunConfig } from "../../config/schema.ts";
-import type { BadRow } from "../../data/sample.ts";
 import type { TargetCache } from "../../data/target-cache/node/target-cache.ts";
 import { towerKey } from "../../data/target-cache/key.ts";
-import { latestCheckpoint, removeLeftovers, verifyCheckpoint } from "../checkpoint-folder.ts";
+import {
+  CheckpointError,
+  type CheckpointFolder,
+  latestCheckpoint,
+  listCheckpoints,
+  removeLeftovers,
+  replaceLater,
+  verifyCheckpoint,
+} from "../checkpoint-folder.ts";
+import { DiskError, onDisk } from "../disk-error.ts";
 import { lockRun } from "../run-lock.ts";
 import { type Outcome, runTask, type StepReport } from "../run-task.ts";
 import { readRunData } from "./run-data.ts";
+import { checkManifest, runFiles, writeManifest } from "./run-manifest.ts";
 import { openSft, openStage1, openStage2, type ReadyStage, type StageSource } from "./stages.ts";
 
 /** What a run tells. */
 export interface RunEvents {
-  /** Something worth a line: rows left out, a damaged checkpoint, where a stage goes on. */
-  note(text: string): void;
-  stage(name: string, folder: string, steps: number, from: number): void;
-  step(report: StepReport): void;
-  validation(step: number, results: Readonly<Record<string, number>>): void;
-  checkpoint(path: string): void;
+  /** Something worth a line: rows left out, a damaged checkpoint, what changed since the run began. */
+  readonly note: (text: string) => void;
+  readonly stage: (name: string, folder: string, steps: number, from: number) => void;
+  readonly step: (report: StepReport) => void;
+  readonly validation: (step: number, results: Readonly<Record<string, number>>) => void;
+  readonly checkpoint: (path: string) => void;
 }
 
 /** What {@link trainRun} takes besides the configuration. */
 export interface TrainRunOptions {
-  readonly device: Device;
+  /** Asked for when all that needs no device was found to be right. The caller's to destroy. */
+  readonly openDevice: () => Promise<Device>;
   /** The run folder. */
   readonly output: string;
-  /** Go on from the latest whole checkpoint in the run folder, or from the one at a path. */
+  /** Go on from the latest whole checkpoint in the run folder, or from the one of it at a path. */
   readonly resume?: boolean | string;
   readonly signal?: AbortSignal;
   readonly events: RunEvents;
@@ -43,52 +51,158 @@ export interface TrainRunOptions {
 export interface StageOutcome extends Outcome {
   readonly stage: string;
   readonly folder: string;
-  /** The last checkpoint. */
+  /** The last checkpoint; null where it was stopped before there was one. */
   readonly checkpoint: string | null;
 }
 
 /**
  * Trains as a configuration says.
  *
- * @throws {UsageError} when the output is in use, holds another run, or stage 2 has no stage 1 to begin with
- * @throws {DatasetError | BundleError | WeightsError | NumericError | CheckpointError}
+ * @returns  of each stage that was begun; the last one says whether the signal stopped it
+ * @throws {UsageError} when settings contradict each other, the output is in use or holds another run, or there is nothing to
+ *   resume
+ * @throws {DiskError} when the output cannot be written
+ * @throws {DatasetError | BundleError | WeightsError | FontError | NumericError | CheckpointError | DeviceError}
  */
-export async function trainRun(config: RunConfig, options: TrainRunOptions): Promise<readonly StageOutcome[]> {
-  const stages = config.stage === "all" ? (["1", "2"] as const) : [config.stage];
-  if (config.stage === "2" && config.stage1_checkpoint === null) {
-    throw new UsageError("stage 2 begins with a stage 1: give its run folder or checkpoint with --stage1_checkpoint");
-  }
-  if (config.loss.uncertainty && config.stage === "2") {
-    throw new UsageError("loss.uncertainty weighs the losses of stage 1; in stage 2 set loss.stage2_vision_weight");
-  }
+export async function trainRun(given: RunConfig, options: TrainRunOptions): Promise<readonly StageOutcome[]> {
+  check(given);
+  const config = await withAbsolutePaths(given);
   const output = resolve(options.output);
-  await mkdir(output, { recursive: true });
-  await using _lock = await lockRun(output);
-  const data = await readRunData(config);
-  report(data.bad, "could not be read and are left out", options.events);
-  await writeManifest(output, config, options, data.hash);
+  const { events, resume = false, signal } = options;
+  const stages = stagesOf(config, output);
+  const stage1 = config.stage1_checkpoint === null ? null : await checkpointAt(config.stage1_checkpoint, events);
+  if (resume === false) await refuseSecondRun(stages);
+  else await checkResume(output, resume, stages);
 
-  const outcomes: StageOutcome[] = [];
-  let stage1 = config.stage1_checkpoint === null ? null : await checkpointAt(config.stage1_checkpoint, options.events);
-  for (const stage of stages) {
-    const name = stage === "sft" ? "sft" : `stage${stage}`;
-    const folder = stages.length > 1 ? join(output, name) : output;
-    await mkdir(folder, { recursive: true });
+  const made = await onDisk(`${output} cannot be made`, () => mkdir(output, { recursive: true }));
+  const lock = await onDisk(`${output} cannot be written to`, () => lockRun(output));
+  let begun = false;
+  try {
+    const data = await readRunData(config);
+    if (data.bad.length > 0) {
+      const named = data.bad.slice(0, 3).map(({ place, reason }) => `${place}: ${reason}`);
+      events.note(
+        `${data.bad.length} rows cannot be read and are left out: ${named.join("; ")}${data.bad.length > 3 ? "; …" : ""}`,
+      );
+    }
+    if (resume !== false) await checkManifest(output, config, data.hash, events.note);
+    const device = await options.openDevice();
     const source: StageSource = {
       config,
       data,
-      device: options.device,
+      device,
       ...(options.targets && { cache: cacheOf(options.targets) }),
+      ...(signal && { signal }),
     };
-    const open = { "1": openStage1, "2": (from: StageSource) => openStage2(from, stage1 as string), sft: openSft }[
-      stage
-    ];
-    const outcome = await runStage(name, folder, await open(source), config, options);
-    outcomes.push(outcome);
-    if (outcome.end === "stopped") break;
-    if (stage === "1") stage1 = outcome.checkpoint;
+    const outcomes: StageOutcome[] = [];
+    let from = stage1;
+    for (const stage of stages) {
+      const ready = await {
+        stage1: openStage1,
+        stage2: (s: StageSource) => openStage2(s, from as string),
+        sft: openSft,
+      }[stage.name](source);
+      try {
+        if (!begun && resume === false) await writeManifest(output, config, device, data.hash, options.manifest);
+        begun = true;
+        outcomes.push(await runStage(stage, ready, config, options));
+      } finally {
+        ready.dispose();
+      }
+      const { end, checkpoint } = outcomes.at(-1) as StageOutcome;
+      if (end === "stopped") break;
+      from = checkpoint;
+    }
+    return outcomes;
+  } catch (error) {
+    if (signal?.aborted && error === signal.reason) return [];
+    throw error;
+  } finally {
+    await lock.release();
+    if (!begun && made !== undefined) await removeEmpty(output, made);
   }
-  return outcomes;
+}
+
+/** A stage of a run, and where it is. */
+interface StageFolder {
+  readonly name: "stage1" | "stage2" | "sft";
+  readonly folder: string;
+  readonly checkpoints: string;
+}
+
+function stagesOf({ stage }: RunConfig, output: string): StageFolder[] {
+  const names = ({ "1": ["stage1"], "2": ["stage2"], sft: ["sft"], all: ["stage1", "stage2"] } as const)[stage];
+  return names.map((name) => {
+    const folder = names.length > 1 ? join(output, name) : output;
+    return { name, folder, checkpoints: join(folder, "checkpoints") };
+  });
+}
+
+/** What contradicts itself. */
+function check(config: RunConfig): void {
+  if (config.stage === "2" && config.stage1_checkpoint === null) {
+    throw new UsageError("stage 2 begins with a stage 1: give its run folder or checkpoint with --stage1_checkpoint");
+  }
+  if (config.stage !== "2" && config.stage1_checkpoint !== null) {
+    throw new UsageError(`--stage1_checkpoint is for --stage 2, and this is --stage ${config.stage}`);
+  }
+  if (config.loss.uncertainty && config.stage !== "1" && config.stage !== "all") {
+    throw new UsageError("loss.uncertainty weighs the losses of stage 1; in stage 2 set loss.stage2_vision_weight");
+  }
+}
+
+/** The same configuration, from wherever it is read again. */
+async function withAbsolutePaths(config: RunConfig): Promise<RunConfig> {
+  const absolute = async <P extends string | null>(path: P): Promise<P> =>
+    path !== null && (await isThere(path)) ? (resolve(path) as P) : path;
+  return {
+    ...config,
+    output: null,
+    model: await absolute(config.model),
+    stage1_checkpoint: await absolute(config.stage1_checkpoint),
+    data: { ...config.data, dataset: await absolute(config.data.dataset) },
+    rendering: { ...config.rendering, font: await absolute(config.rendering.font) },
+  };
+}
+
+const isThere = (path: string): Promise<boolean> =>
+  stat(path).then(
+    () => true,
+    () => false,
+  );
+
+async function refuseSecondRun(stages: readonly StageFolder[]): Promise<void> {
+  for (const { folder, checkpoints } of stages) {
+    const found = await onDisk(`${folder} cannot be a run folder`, () => listCheckpoints(checkpoints));
+    if (found.length === 0) continue;
+    throw new UsageError(`${folder} holds a run already: go on with it by --resume, or choose another --output`);
+  }
+}
+
+async function checkResume(output: string, resume: true | string, stages: readonly StageFolder[]): Promise<void> {
+  if (!(await isThere(join(output, runFiles.manifest)))) {
+    throw new UsageError(`${output} holds no run to go on with (no ${runFiles.manifest}): begin one without --resume`);
+  }
+  if (resume === true) return;
+  const path = resolve(resume);
+  if (!(await isThere(path))) throw new UsageError(`--resume: there is no ${path}`);
+  const known = [output, ...stages.flatMap(({ folder, checkpoints }) => [folder, checkpoints])];
+  if (!known.includes(path) && !known.includes(dirname(path))) {
+    throw new UsageError(
+      `--resume: ${path} is no checkpoint of the run in ${output}; leave --output out to go on in its own`,
+    );
+  }
+}
+
+/** Removes folders that were made for nothing. */
+async function removeEmpty(folder: string, first: string): Promise<void> {
+  for (let each = folder; each.startsWith(first); each = dirname(each)) {
+    try {
+      await rmdir(each);
+    } catch {
+      return; // somebody put something into it
+    }
+  }
 }
 
 const cacheOf =
@@ -96,109 +210,110 @@ const cacheOf =
   async ({ pretrained }) => ({ store, tower: await towerKey(pretrained.weights, pretrained.config.vision) });
 
 async function runStage(
-  name: string,
-  folder: string,
-  ready: ReadyStage,
+  { name, folder, checkpoints }: StageFolder,
+  { prepared, task, contents }: ReadyStage,
   config: RunConfig,
   { resume = false, signal, events }: TrainRunOptions,
 ): Promise<StageOutcome> {
-  try {
-    const { prepared, task } = ready;
-    if (prepared.tooLong.length > 0) {
-      const named = prepared.tooLong.slice(0, 10).map((id) => JSON.stringify(id));
-      events.note(
-        `${prepared.tooLong.length} rows are longer than data.max_length (${config.data.max_length} tokens) and are left out: ${named.join(", ")}${prepared.tooLong.length > 10 ? ", …" : ""}`,
-      );
-    }
-    if (prepared.samples.length === 0) {
-      throw new UsageError(
-        `no row is left to train on: all are longer than data.max_length (${config.data.max_length})`,
-      );
-    }
-    const checkpoints = join(folder, "checkpoints");
-    await removeLeftovers(checkpoints);
-    const from = await resumeFrom(checkpoints, resume, events);
-    if (!from && (await latestCheckpoint(checkpoints, () => {}))) {
-      throw new UsageError(`${folder} holds a run already: go on with it by --resume, or choose another --output`);
-    }
-    events.stage(name, folder, task.steps, from?.step ?? 0);
-    let checkpoint = from?.path ?? null;
-    const { every, keep_last: last, keep_every: keepEvery } = config.checkpoint;
-    const outcome = await runTask(task, {
-      folder,
-      ...(from && { resume: from.path }),
-      checkpointEvery: every,
-      keep: { last, ...(keepEvery !== null && { every: keepEvery }) },
-      contents: ready.contents,
-      validateEvery: config.validation.every,
-      ...(config.validation.patience !== null && { patience: config.validation.patience }),
-      onStep: events.step,
-      onValidation: events.validation,
-      onCheckpoint(path) {
-        checkpoint = path;
-        events.checkpoint(path);
-      },
-      ...(signal && { signal }),
-    });
-    return { ...outcome, stage: name, folder, checkpoint };
-  } finally {
-    ready.dispose();
+  const { tooLong, samples } = prepared;
+  if (samples.length === 0) {
+    throw new UsageError(
+      `no row is left to train on: all ${tooLong.length} are longer than data.max_length (${config.data.max_length} tokens)`,
+    );
+  }
+  if (tooLong.length > 0) {
+    const named = tooLong.slice(0, 10).map((id) => JSON.stringify(id));
+    events.note(
+      `${tooLong.length} rows are longer than data.max_length (${config.data.max_length} tokens) and are left out: ${named.join(", ")}${tooLong.length > 10 ? ", …" : ""}`,
+    );
+  }
+  await onDisk(`${folder} cannot be made`, () => mkdir(folder, { recursive: true }));
+  await checkRoom(folder, task.parameters.values(), config.checkpoint.keep_last, events);
+  await removeLeftovers(checkpoints);
+  const from = resume === false ? null : await resumeFrom(checkpoints, resume, events);
+  if (from && from.step >= task.steps) {
+    events.note(
+      `${name} is already finished: step ${from.step} of ${task.steps}, in ${folder}; for more give a higher --max_steps or --num_epochs`,
+    );
+  } else events.stage(name, folder, task.steps, from?.step ?? 0);
+  let checkpoint = from?.path ?? null;
+  const { every, keep_last: last, keep_every: keepEvery } = config.checkpoint;
+  const outcome = await runTask(task, {
+    folder,
+    ...(from && { resume: from.path }),
+    checkpointEvery: every,
+    keep: { last, ...(keepEvery !== null && { every: keepEvery }) },
+    contents,
+    validateEvery: config.validation.every,
+    ...(config.validation.patience !== null && { patience: config.validation.patience }),
+    onStep: events.step,
+    onValidation: events.validation,
+    onCheckpoint(path) {
+      checkpoint = path;
+      events.checkpoint(path);
+    },
+    ...(signal && { signal }),
+  });
+  return { ...outcome, stage: name, folder, checkpoint };
+}
+
+/** Bytes in a checkpoint for each number that learns: itself, two moments, and its copy in the model. */
+const CHECKPOINT_BYTES = 16;
+
+/** Whether a disk has room for the checkpoints that are kept, before hours of work are lost on it. */
+async function checkRoom(
+  folder: string,
+  parameters: Iterable<{ readonly size: number }>,
+  keepLast: number,
+  events: RunEvents,
+): Promise<void> {
+  const one = CHECKPOINT_BYTES * [...parameters].reduce((sum, { size }) => sum + size, 0);
+  const { bavail, bsize } = await onDisk(folder, () => statfs(folder));
+  const free = bavail * bsize;
+  const megabytes = (bytes: number): string => `${Math.ceil(bytes / 1e6)} MB`;
+  if (free < one) {
+    throw new DiskError(
+      `${folder}: a checkpoint needs about ${megabytes(one)}, and ${megabytes(free)} are free: make room, or choose another --output`,
+    );
+  }
+  // One more than are kept: the oldest goes when the newest is whole. And the best.
+  const all = (keepLast + 2) * one;
+  if (free < all) {
+    events.note(
+      `${folder}: ${keepLast + 2} checkpoints need about ${megabytes(all)}, and ${megabytes(free)} are free; lower checkpoint.keep_last`,
+    );
   }
 }
 
-/** The checkpoint that a stage goes on from. */
-async function resumeFrom(checkpoints: string, resume: boolean | string, events: RunEvents) {
-  if (resume === false) return null;
-  if (resume === true) return latestCheckpoint(checkpoints, (message) => events.note(message));
-  // A path is of one stage; the others go on from their latest.
-  const path = resolve(resume);
-  if (path.startsWith(`${checkpoints}/`)) return verifyCheckpoint(path);
-  return latestCheckpoint(checkpoints, (message) => events.note(message));
+/** The checkpoint that a stage goes on from; later ones are put aside. */
+async function resumeFrom(
+  checkpoints: string,
+  resume: true | string,
+  events: RunEvents,
+): Promise<CheckpointFolder | null> {
+  const path = resume === true ? null : resolve(resume);
+  const from =
+    path !== null && dirname(path) === checkpoints
+      ? await verifyCheckpoint(path)
+      : await latestCheckpoint(checkpoints, events.note);
+  if (from) {
+    const moved = await onDisk(checkpoints, () => replaceLater(checkpoints, from.step));
+    if (moved.length > 0) events.note(`later checkpoints are put aside: ${moved.join(", ")}`);
+  } else if ((await listCheckpoints(checkpoints)).length > 0) {
+    throw new CheckpointError(`${checkpoints}: no checkpoint is whole; begin again with another --output`);
+  }
+  return from;
 }
 
 /** The checkpoint that a path means: itself, or the latest of a run folder or of the stage-1 part of one. */
 async function checkpointAt(path: string, events: RunEvents): Promise<string> {
+  if (!(await isThere(path))) throw new CheckpointError(`--stage1_checkpoint: there is no ${path}`);
   for (const folder of [path, join(path, "stage1")]) {
-    const latest = await latestCheckpoint(join(folder, "checkpoints"), (message) => events.note(message));
+    const latest = await latestCheckpoint(join(folder, "checkpoints"), events.note);
     if (latest) return latest.path;
   }
-  return (await verifyCheckpoint(resolve(path))).path;
-}
-
-function report(rows: readonly BadRow[], what: string, events: RunEvents): void {
-  if (rows.length === 0) return;
-  const named = rows.slice(0, 3).map(({ place, reason }) => `${place}: ${reason}`);
-  events.note(`${rows.length} rows ${what}: ${named.join("; ")}${rows.length > 3 ? "; …" : ""}`);
-}
-
-/** `config.yaml`, from which the run can be repeated, and `run.json`, which says what it was made of. */
-async function writeManifest(
-  output: string,
-  config: RunConfig,
-  { device, resume, manifest }: TrainRunOptions,
-  dataHash: string,
-): Promise<void> {
-  const write = (name: string, text: string) => writeFileAtomically(join(output, name), [Buffer.from(text)]);
-  const path = join(output, "run.json");
-  if (resume) {
-    const before = await readFile(path, "utf8").catch(() => null);
-    const known = before === null ? null : (JSON.parse(before) as { readonly data?: string });
-    if (known?.data && known.data !== dataHash) {
-      throw new UsageError(
-        `${output} was trained on other data (${known.data.slice(0, 12)}…, now ${dataHash.slice(0, 12)}…): a resumed run sees the same rows`,
-      );
-    }
-    if (known) return;
-  }
-  await write("config.yaml", stringify({ ...config, output: null }));
-  const { name, kind } = device;
-  const text = {
-    format: 1,
-    begun: new Date().toISOString(),
-    adapter: { name, kind },
-    seed: config.seed,
-    data: dataHash,
-    ...manifest,
-  };
-  await write("run.json", `${JSON.stringify(text, null, 2)}\n`);
+  if (await isThere(join(path, "manifest.json"))) return (await verifyCheckpoint(resolve(path))).path;
+  throw new CheckpointError(
+    `--stage1_checkpoint: ${path} is neither a run folder (no checkpoints/) nor a checkpoint (no manifest.json)`,
+  );
 }

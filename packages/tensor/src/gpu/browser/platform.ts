@@ -17,6 +17,7 @@ export const platform: Platform = {
   tunings: null,
   notice: (line) => scope.console.info(line),
   rest: () => () => {},
+  collectGarbage: () => {},
   requestAdapter,
 };
 

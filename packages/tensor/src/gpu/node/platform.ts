@@ -2,6 +2,7 @@
 import type { AdapterRequest, FoundAdapter, Platform } from "../adapter.ts";
 import { Cache } from "./cache.ts";
 import { loadDawn } from "./dawn.ts";
+import { collectGarbage } from "./collect.ts";
 import { embeddedSource } from "./embedded.ts";
 import { readEnvironment } from "./environment.ts";
 import { fetchedSource } from "./lavapipe.ts";
@@ -21,6 +22,7 @@ export const platform: Platform = {
   },
   notice: (line) => void process.stderr.write(`${line}\n`),
   rest,
+  collectGarbage,
   // One after the other: while one looks, the environment of the whole process says which drivers there are.
   requestAdapter: (request) => {
     const answer = last.then(() => requestAdapter(request));

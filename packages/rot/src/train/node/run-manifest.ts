@@ -1,0 +1,83 @@
+/** `config.yaml`, from which a run can be repeated, and `run.json`, which says what it was made of. */
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { type Device, UsageError } from "@rot/tensor";
+import { writeFileAtomically } from "@rot/tensor/safetensors/node";
+import { stringify } from "yaml";
+import { loadConfig } from "../../config/load.ts";
+import type { RunConfig } from "../../config/schema.ts";
+import { onDisk } from "../disk-error.ts";
+
+/** Names of the files in a run folder. */
+export const runFiles = { config: "config.yaml", manifest: "run.json" } as const;
+
+/** Writes both. */
+export async function writeManifest(
+  output: string,
+  config: RunConfig,
+  { name, kind }: Device,
+  dataHash: string,
+  more: Readonly<Record<string, unknown>> = {},
+): Promise<void> {
+  const write = async (file: string, text: string): Promise<void> => {
+    const path = join(output, file);
+    await onDisk(`${path} cannot be written`, () => writeFileAtomically(path, [Buffer.from(text)]));
+  };
+  const manifest = {
+    format: 1,
+    begun: new Date().toISOString(),
+    adapter: { name, kind },
+    seed: config.seed,
+    data: dataHash,
+    ...more,
+  };
+  await write(runFiles.config, stringify(config));
+  await write(runFiles.manifest, `${JSON.stringify(manifest, null, 2)}\n`);
+}
+
+/**
+ * Looks whether a run that is resumed is still the same, and notes what of its configuration differs.
+ *
+ * @throws {UsageError} when its data differ: they would not go on where they stopped
+ */
+export async function checkManifest(
+  output: string,
+  config: RunConfig,
+  dataHash: string,
+  note: (text: string) => void,
+): Promise<void> {
+  const path = join(output, runFiles.manifest);
+  const known = parse(path, await readFile(path, "utf8"));
+  if (known.data !== dataHash) {
+    throw new UsageError(
+      `${output} was trained on other data (${String(known.data).slice(0, 12)}…, now ${dataHash.slice(0, 12)}…): a resumed run sees the same rows`,
+    );
+  }
+  const file = join(output, runFiles.config);
+  const text = await readFile(file, "utf8").catch(() => null);
+  if (text === null) return;
+  const before = flat(loadConfig({ name: file, text }).config);
+  const changes = Object.entries(flat(config))
+    .filter(([key, value]) => JSON.stringify(before[key]) !== JSON.stringify(value))
+    .map(([key, value]) => `${key} ${JSON.stringify(value)} (was ${JSON.stringify(before[key])})`);
+  if (changes.length > 0) note(`going on with other settings: ${changes.join(", ")}`);
+}
+
+function parse(path: string, text: string): { readonly data?: unknown } {
+  try {
+    return JSON.parse(text) as { readonly data?: unknown };
+  } catch (error) {
+    throw new UsageError(`${path} is damaged: ${(error as Error).message}`, { cause: error });
+  }
+}
+
+/** A configuration by full key. */
+function flat(config: RunConfig): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(config).flatMap(([key, value]) =>
+      typeof value === "object" && value !== null
+        ? Object.entries(value).map(([inner, each]) => [`${key}.${inner}`, each])
+        : [[key, value]],
+    ),
+  );
+}
