@@ -1,0 +1,237 @@
+/// <reference lib="esnext.disposable" preserve="true" />
+/** A checkpoint of ours with its base, as the tensors of one whole model: what every export begins with. */
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
+import { type CheckpointFolder, openFiles, readJson } from "@rot/models/node";
+import { checkKeys, type Description } from "@rot/models";
+import { UsageError } from "@rot/tensor";
+import type { FileDType } from "@rot/tensor/safetensors";
+import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } from "../../bundle/config.ts";
+import { idsOf, namesOf, planMarkers } from "../../bundle/markers.ts";
+import { bundleFiles } from "../../bundle/node/contents.ts";
+import { findCheckpoint } from "../../bundle/node/find-checkpoint.ts";
+import { checkBase, withVocabulary } from "../../bundle/node/open-student.ts";
+import { headParameters } from "../../methods/rot/head.ts";
+import { verifyCheckpoint } from "../../train/checkpoint-folder.ts";
+import { decode } from "../decode.ts";
+import { type BaseModel, openBase, type StoredTensor, storedTensor } from "../import/base-model.ts";
+import { encode } from "../import/floats.ts";
+import { tables } from "../import/marker-rows.ts";
+
+/** A tensor to be written. */
+export interface ExportTensor {
+  readonly dtype: FileDType;
+  readonly shape: readonly number[];
+  readonly bytes: number;
+  readonly stream: () => AsyncGenerator<Uint8Array>;
+}
+
+/** What is exported. Close it, or declare it with `await using`. */
+export interface ExportSource extends AsyncDisposable {
+  /** The folder of the checkpoint. */
+  readonly folder: string;
+  readonly step: number;
+  readonly config: BundleConfig;
+  readonly base: BaseModel;
+  /** `adapter_config.json` as it was read; null without LoRA. */
+  readonly adapterConfig: Readonly<Record<string, unknown>> | null;
+  readonly adapter: ReadonlyMap<string, StoredTensor>;
+  readonly head: ReadonlyMap<string, StoredTensor>;
+  /** Rows of the markers by their names in `markers.safetensors`. */
+  readonly rows: ReadonlyMap<string, ExportTensor>;
+  /** The model with so many rows in its token tables. */
+  describe(rows: number): Description;
+  /** Its parameters by key, adapters apart: the base's, in them the rows of markers, or what was trained in their place. */
+  model(rows: number): Promise<Map<string, ExportTensor>>;
+}
+
+/** Which checkpoint. */
+export interface SourceOptions {
+  /** A checkpoint, or a run folder. */
+  readonly input: string;
+  /** Where the base model is, if not where it was when it was trained. */
+  readonly base?: string | undefined;
+  /** Of a run's checkpoints: the best by validation, or the latest. */
+  readonly checkpoint?: "best" | "latest" | undefined;
+  readonly note?: (text: string) => void;
+}
+
+/**
+ * Opens a checkpoint for export. Nothing is loaded.
+ *
+ * @throws {BundleError} when there is none, or its base is gone or another model
+ * @throws {CheckpointError} when a file is not what was written
+ */
+export async function openSource({
+  input,
+  base: moved,
+  checkpoint = "best",
+  note: warn = () => {},
+}: SourceOptions): Promise<ExportSource> {
+  const folder = await findCheckpoint(input, { checkpoint, warn });
+  const { step } = await verifyCheckpoint(folder);
+  const file = join(folder, bundleFiles.config);
+  const config = parseBundleConfig(await readJson(file), file);
+  const opened: AsyncDisposable[] = [];
+  const close = async (): Promise<void> => {
+    for (const one of opened.splice(0)) await one[Symbol.asyncDispose]();
+  };
+  try {
+    const base = await openBase(moved ?? config.base.path).catch((error: unknown) => {
+      if (!(error instanceof UsageError)) throw error;
+      throw new BundleError(
+        `${folder} was trained on the model ${config.base.path}, which is not there: say where it is with --base DIR`,
+      );
+    });
+    opened.push(base);
+    checkBase(base.record, config.base);
+    const { markers } = config;
+    if (markers) {
+      const { own, begin, end } = planMarkers(base.tokenizer, markers.vocabulary, "keep");
+      if (own !== markers.own || begin !== markers.begin || end !== markers.end) {
+        throw new BundleError(
+          `${folder} has its markers at the tokens ${markers.begin} and ${markers.end}, the tokenizer of ${base.folder} at ${begin} and ${end}`,
+        );
+      }
+    }
+    const filed = async (name: string): Promise<Map<string, StoredTensor>> => {
+      if (!(await stat(join(folder, name)).catch(() => null))) return new Map();
+      const tensors: CheckpointFolder = await openFiles(folder, [name]);
+      opened.push(tensors);
+      return new Map([...tensors.tensors.keys()].map((key) => [key, storedTensor(tensors, key)]));
+    };
+    const trained = await filed(bundleFiles.weights);
+    const [head, rows, adapter] = [
+      await filed(bundleFiles.head),
+      await filed(bundleFiles.markers),
+      await filed(bundleFiles.adapter),
+    ];
+    if (config.head) {
+      const shapes = new Map([...head].map(([name, { shape }]) => [name, shape]));
+      checkKeys(
+        { parameters: headParameters(config.head), linears: new Map() },
+        shapes,
+        join(folder, bundleFiles.head),
+      );
+    }
+    const adapterConfig =
+      adapter.size > 0 ? ((await readJson(join(folder, bundleFiles.adapterConfig))) as Record<string, unknown>) : null;
+    return {
+      folder,
+      step,
+      config,
+      base,
+      adapterConfig,
+      adapter,
+      head,
+      rows: markers?.own ? ownRows(markers, (key) => trained.get(key) ?? stored(base, key)) : rows,
+      describe: (vocabulary) => withVocabulary(base.description, vocabulary),
+      async model(vocabulary) {
+        const placed =
+          config.markers && !config.markers.own
+            ? await placedRows(config.markers, rows, folder)
+            : new Map<string, Float64Array>();
+        const { architecture } = withVocabulary(base.description, vocabulary);
+        return new Map(
+          [...architecture.parameters].map(([key, shape]): [string, ExportTensor] => {
+            const stored = trained.get(key) ?? storedTensor(base.checkpoint, key);
+            const prefix = tables.find(([, table]) => table === key)?.[0];
+            const tensor =
+              prefix === undefined ? stored : resized(stored, vocabulary, rowsOf(placed, prefix, config), key);
+            if (String(tensor.shape) !== String(shape)) {
+              throw new BundleError(
+                `${folder}: ${key} is [${tensor.shape.join(", ")}], the model's is [${shape.join(", ")}]`,
+              );
+            }
+            return [key, tensor];
+          }),
+        );
+      },
+      [Symbol.asyncDispose]: close,
+    };
+  } catch (error) {
+    await close();
+    throw error;
+  }
+}
+
+/** The values of the markers' rows by name. */
+async function placedRows(
+  markers: NonNullable<BundleConfig["markers"]>,
+  rows: ReadonlyMap<string, StoredTensor>,
+  folder: string,
+): Promise<Map<string, Float64Array>> {
+  const values = new Map<string, Float64Array>();
+  for (const [name, tensor] of rows) {
+    const parts: Uint8Array[] = [];
+    for await (const chunk of tensor.stream()) parts.push(chunk);
+    values.set(name, decode(tensor.dtype, Buffer.concat(parts)));
+  }
+  for (const name of namesOf(markers)) {
+    if (!values.has(name)) throw new BundleError(`${join(folder, bundleFiles.markers)}: there is no row ${name}`);
+  }
+  return values;
+}
+
+/** The tensor of the base, where it has one of this name. */
+const stored = ({ checkpoint }: BaseModel, key: string): StoredTensor | undefined =>
+  checkpoint.tensors.has(key) ? storedTensor(checkpoint, key) : undefined;
+
+/** The rows of markers that the tokenizer has itself, in the tables where they are. */
+function ownRows(markers: MarkerRecord, tableOf: (key: string) => StoredTensor | undefined): Map<string, ExportTensor> {
+  const rows = new Map<string, ExportTensor>();
+  for (const [prefix, key] of tables) {
+    const table = tableOf(key);
+    if (!table) continue;
+    const [count = 1, width = 0] = table.shape;
+    const bytes = table.bytes / count;
+    for (const [i, name] of namesOf(markers).entries()) {
+      const at = (idsOf(markers)[i] as number) * bytes;
+      rows.set(prefix + name, {
+        dtype: table.dtype,
+        shape: [width],
+        bytes,
+        stream: () => table.stream(at, at + bytes),
+      });
+    }
+  }
+  return rows;
+}
+
+/** The rows of one table by id. */
+function rowsOf(
+  rows: ReadonlyMap<string, Float64Array>,
+  prefix: string,
+  { markers }: BundleConfig,
+): Map<number, Float64Array> {
+  const names = markers ? namesOf(markers) : [];
+  return new Map(
+    names.flatMap((name, i) => {
+      const row = rows.get(prefix + name);
+      return row && markers ? [[idsOf(markers)[i] as number, row] as const] : [];
+    }),
+  );
+}
+
+/** A token table with another number of rows, and with some of them written over. */
+function resized(table: StoredTensor, rows: number, own: ReadonlyMap<number, Float64Array>, key: string): ExportTensor {
+  const [before = 0, width = 0] = table.shape;
+  const each = table.bytes / Math.max(1, before);
+  const ids = [...own.keys()].filter((id) => id < rows).toSorted((a, b) => a - b);
+  for (let id = before; id < rows; id++) {
+    if (!own.has(id)) throw new BundleError(`${key} has ${before} rows, and no file has the row of token ${id}`);
+  }
+  return {
+    dtype: table.dtype,
+    shape: [rows, width],
+    bytes: rows * each,
+    async *stream() {
+      let at = 0;
+      for (const id of [...ids, rows]) {
+        if (at < id) yield* table.stream(at * each, id * each);
+        if (id < rows) yield encode(table.dtype, own.get(id) as Float64Array, key);
+        at = id + 1;
+      }
+    },
+  };
+}
