@@ -22,7 +22,7 @@ test("without a terminal there is a plain line every ten seconds, with share, ra
     "convert: 200 rows of 1,000 rows · 20 % · 10 rows/s · 1 min 20 s left\n",
     "convert: 300 rows of 1,000 rows · 30 % · 10 rows/s · 1 min 10 s left\n",
   ]);
-  expect(lines.join("")).not.toMatch(/[\r\u001b]/);
+  for (const code of ["\r", "\u001b"]) expect(lines.join("")).not.toContain(code);
 });
 
 test("on a terminal one line is redrawn, at most ten times a second", () => {
@@ -34,7 +34,8 @@ test("on a terminal one line is redrawn, at most ten times a second", () => {
   report.update({ done: 1000, total: 1000 });
   report.finish();
   expect(lines.length).toBeLessThanOrEqual(13);
-  expect(lines[3]).toMatch(/^\rconvert: \d+ rows of 1,000 rows · \d+ % · .* left · loss 0\.5\u001b\[K$/);
+  expect(lines[3]).toMatch(/^\rconvert: \d+ rows of 1,000 rows · \d+ % · .* left · loss 0\.5/);
+  expect(lines[3]?.endsWith("\u001b[K")).toBe(true);
   expect(lines.at(-2)).toContain("1,000 rows of 1,000 rows · 100 % · 1,000 rows/s · in 1.0 s");
   expect(lines.at(-1)).toBe("\n");
 });

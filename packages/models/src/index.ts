@@ -1,13 +1,37 @@
 export { type KeysValues, KvCache, type KvCacheOptions, type Span } from "./kv-cache.ts";
-export { ConfigError, parseQwen3VlConfig, type Qwen3VlConfig, type TextConfig, type VisionConfig } from "./qwen3-vl/config.ts";
+export {
+  ConfigError,
+  parseQwen3VlConfig,
+  type Qwen3VlConfig,
+  type TextConfig,
+  type VisionConfig,
+} from "./qwen3-vl/config.ts";
 export { qwen3Vl } from "./qwen3-vl/qwen3-vl.ts";
-export type { ForwardOptions, Grid, ImageFeatures, Layout, Observe, VisionLanguageModel } from "./vision-language-model.ts";
-export { ChatTemplate, type ContentPart, type Message, type RenderOptions, type TemplateFiles } from "./chat-template/chat-template.ts";
+export type {
+  ForwardOptions,
+  Grid,
+  ImageFeatures,
+  Layout,
+  Observe,
+  VisionLanguageModel,
+} from "./vision-language-model.ts";
+export {
+  ChatTemplate,
+  type ContentPart,
+  type Message,
+  type RenderOptions,
+  type TemplateFiles,
+} from "./chat-template/chat-template.ts";
 export { TemplateError } from "./chat-template/error.ts";
 export { type ImageProcessorConfig, readImageProcessorConfig } from "./image-processor/config.ts";
 export { ImageError } from "./image-processor/error.ts";
 export { type AlphaRule, type Image, type RgbImage, toRgb } from "./image-processor/image.ts";
-export { expandImagePads, ImageProcessor, type ImageProcessorOptions, type PixelValues } from "./image-processor/image-processor.ts";
+export {
+  expandImagePads,
+  ImageProcessor,
+  type ImageProcessorOptions,
+  type PixelValues,
+} from "./image-processor/image-processor.ts";
 export { resize, type ResizeRule } from "./image-processor/resize.ts";
 export { fetchImageSize, type Size, type SizeRule, smartResize } from "./image-processor/smart-resize.ts";
 export { TokenizerError } from "./tokenizer/error.ts";
@@ -23,8 +47,26 @@ export { type InitOptions, randomInit } from "./weights/init.ts";
 export { type NewRows, resizeTokenEmbeddings } from "./weights/resize.ts";
 export { type Weights, weightsOf } from "./weights/weights.ts";
 export { buildModel, describeModel, type Description, type Pretrained, randomModel } from "./pretrained.ts";
-export { ask, type Chat, type Conversation, encodeConversation, type GeneratedText, generateText, type GenerateTextOptions } from "./generate/chat.ts";
+export {
+  ask,
+  type Chat,
+  type Conversation,
+  encodeConversation,
+  type GeneratedText,
+  generateText,
+  type GenerateTextOptions,
+} from "./generate/chat.ts";
 export { ContextError, NumericError } from "./generate/error.ts";
-export { collect, decode, type FinishReason, generate, type Generated, type GeneratedToken, type GenerateOptions, type ScoredToken, type StopRule } from "./generate/generate.ts";
+export {
+  collect,
+  decode,
+  type FinishReason,
+  generate,
+  type Generated,
+  type GeneratedToken,
+  type GenerateOptions,
+  type ScoredToken,
+  type StopRule,
+} from "./generate/generate.ts";
 export { checkContext, prefill, type Prefilled, type Prompt } from "./generate/prefill.ts";
 export { copyInto, tensorSource } from "./weights/pieces.ts";

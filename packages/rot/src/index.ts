@@ -49,8 +49,23 @@ export {
 } from "./bundle/config.ts";
 export type { MarkerMode } from "./bundle/markers.ts";
 export { type Ablation, ablations, type Arm, arms } from "./evaluate/ablations.ts";
-export { type AnswerRule, answersEqual, checkAnswer, extractAnswer, numberOf, referenceAnswer, type Verdict } from "./evaluate/answers.ts";
+export {
+  type AnswerRule,
+  answersEqual,
+  checkAnswer,
+  extractAnswer,
+  numberOf,
+  referenceAnswer,
+  type Verdict,
+} from "./evaluate/answers.ts";
 export { evaluate } from "./evaluate/evaluate.ts";
 export type { EvaluateOptions, Subject } from "./evaluate/options.ts";
-export { type ArmSummary, type CompressionSummary, type Row as EvaluationRow, type Score, summarize, type Summary } from "./evaluate/rows.ts";
+export {
+  type ArmSummary,
+  type CompressionSummary,
+  type Row as EvaluationRow,
+  type Score,
+  summarize,
+  type Summary,
+} from "./evaluate/rows.ts";
 export { generateAnswers, type GenerateAnswersOptions, type GeneratedAnswer } from "./methods/rot/generate.ts";

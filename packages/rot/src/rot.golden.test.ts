@@ -20,7 +20,6 @@ import {
   type Device,
   linearWithWarmup,
   requireGrad,
-  scope,
   type Tensor,
   tensor,
   untaped,
@@ -202,11 +201,11 @@ test("the student's tokens are those of the published code", async ({ device }) 
   const { samples } = await open(device);
   for (const i of index.stage1_forward.batch) {
     const { question, answer } = samples[i] as TrainingSample;
-    const ids = [...(await detail.host(`${i}.question_ids`)).values];
+    const ids = Array.from((await detail.host(`${i}.question_ids`)).values);
     expect([...question], `${i}.question_ids`).toEqual([...ids, index.ids["<img_begin>"]]);
     expect([...answer], `${i}.answer_ids`).toEqual([
       index.ids["<img_end>"],
-      ...(await detail.host(`${i}.answer_ids`)).values,
+      ...Array.from((await detail.host(`${i}.answer_ids`)).values),
     ]);
   }
 });

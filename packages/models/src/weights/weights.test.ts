@@ -1,4 +1,4 @@
-import { tensor, UsageError } from "@rot/tensor";
+import { tensor, type Tensor, UsageError } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { checkKeys, compareKeys, recordArchitecture } from "./architecture.ts";
 import { WeightsError } from "./error.ts";
@@ -134,7 +134,7 @@ test("token tables grow by the mean of their rows, or by normal ones, and shrink
     [1, 2],
     [3, 6],
   ];
-  const weights = new Map([
+  const weights = new Map<string, Tensor>([
     ["embed.weight", tensor(device, rows)],
     ["lm_head.weight", tensor(device, rows, { dtype: "bf16" })],
   ]);

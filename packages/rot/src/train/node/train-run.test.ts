@@ -27,35 +27,31 @@ describe("a run that is stopped after a step and goes on ends with the same bits
     ["stage 2, LoRA with dropout", { stage: "2" }],
     ["stage 2, full", { stage: "2", "stage2.mode": "full" }],
     ["supervised text", { stage: "sft", "stage2.mode": "lm_head" }],
-  ] as const)(
-    "%s",
-    async ([name, given], { device }) => {
-      const first = at("stage1-for-2");
-      if (given.stage === "2" && !existsSync(first))
-        await tinyRun(device, first, { stage: "1", "training.max_steps": "1" });
-      const settings = {
-        ...given,
-        "training.max_steps": String(steps),
-        ...(given.stage === "2" && { stage1_checkpoint: first }),
-      };
-      const whole = at(name);
-      const { reports } = await tinyRun(device, whole, settings);
-      expect(reports).toHaveLength(steps);
-      expect(reports.every(({ gradientNorm }) => gradientNorm > 0)).toBe(true);
-      const want = await fingerprint(whole, steps);
-      for (const k of stops) {
-        const run = at(`${name}, ${k}`);
-        const stopped = await tinyRun(device, run, settings, { stopAfter: k });
-        expect(stopped.outcomes[0]).toMatchObject({ end: "stopped", step: k, done: k });
-        const { outcomes, notes } = await tinyRun(device, run, settings, { resume: true });
-        expect(outcomes[0]).toMatchObject({ end: "finished", step: steps, done: steps - k });
-        expect(notes).toEqual([]);
-        expect(await fingerprint(run, steps), `stopped after ${k}`).toEqual(want);
-        await rm(run, { recursive: true });
-      }
-    },
-    everything ? 3_600_000 : 60_000,
-  );
+  ] as const)("%s", { timeout: everything ? 3_600_000 : 60_000 }, async ([name, given], { device }) => {
+    const first = at("stage1-for-2");
+    if (given.stage === "2" && !existsSync(first))
+      await tinyRun(device, first, { stage: "1", "training.max_steps": "1" });
+    const settings = {
+      ...given,
+      "training.max_steps": String(steps),
+      ...(given.stage === "2" && { stage1_checkpoint: first }),
+    };
+    const whole = at(name);
+    const { reports } = await tinyRun(device, whole, settings);
+    expect(reports).toHaveLength(steps);
+    expect(reports.every(({ gradientNorm }) => gradientNorm > 0)).toBe(true);
+    const want = await fingerprint(whole, steps);
+    for (const k of stops) {
+      const run = at(`${name}, ${k}`);
+      const stopped = await tinyRun(device, run, settings, { stopAfter: k });
+      expect(stopped.outcomes[0]).toMatchObject({ end: "stopped", step: k, done: k });
+      const { outcomes, notes } = await tinyRun(device, run, settings, { resume: true });
+      expect(outcomes[0]).toMatchObject({ end: "finished", step: steps, done: steps - k });
+      expect(notes).toEqual([]);
+      expect(await fingerprint(run, steps), `stopped after ${k}`).toEqual(want);
+      await rm(run, { recursive: true });
+    }
+  });
 });
 
 test("the same seed gives the same bits, and another one others", async ({ device }) => {
