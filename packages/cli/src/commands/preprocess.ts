@@ -172,7 +172,9 @@ async function run(flags: Flags, output: Output): Promise<void> {
 async function openMeasure({ model, font_size: fontSize, height, padding }: Flags) {
   const renderer = await createRenderer({ fonts: [await dejaVuSans()], fontSize, height, padding });
   if (model === undefined) return { renderer, processor: new ImageProcessor(publishedProcessor) };
-  const [tokenizer, processor] = await Promise.all([loadTokenizer(model), loadImageProcessor(model)]);
+  // One after the other: of a folder without any, the first error should always be the same.
+  const tokenizer = await loadTokenizer(model);
+  const processor = await loadImageProcessor(model);
   return { renderer, processor, prompting: { tokenizer, template: await loadChatTemplate(model, tokenizer) } };
 }
 
