@@ -30,7 +30,10 @@ export function program(output: Output): Command {
     .showHelpAfterError("(run rot-cli --help for the commands)")
     .configureOutput({ writeOut: (text) => output.out(text), writeErr: (text) => output.err(text) })
     .exitOverride()
-    .addHelpText("after", "\nExamples:\n  rot-cli doctor\n  rot-cli doctor --json --adapter software\n");
+    .addHelpText(
+      "after",
+      "\nExamples:\n  rot-cli doctor\n  rot-cli train\n  rot-cli evaluate --checkpoint runs/gsm8k --data_file gsm8k/test.jsonl\n",
+    );
   for (const command of [
     bench(output),
     config(output),
