@@ -116,7 +116,7 @@ test("what a call changes in place is compared too, each time from the same star
   const { candidates } = await measureCall(device, call, { rounds: 1, now: clock.now });
   expect(candidates.map(({ verdict }) => verdict)).toEqual(["timed", "timed", "differs"]);
   await expect(y).toBeClose([1, 1]);
-  expect(device.memory().live).toBe(before);
+  expect(device.memory().live).toBeLessThanOrEqual(before);
   y.dispose();
 });
 

@@ -44,7 +44,7 @@ test("a folder that lacks a file or is of another model is refused with all that
     missing: ["A", "B"].map((which) => `base_model.model.model.layers.1.q_proj.lora_${which}.weight`),
     unexpected: ["A", "B"].map((which) => `base_model.model.model.layers.0.q_proj.lora_${which}.weight`),
   });
-  expect(device.memory().live).toBe(live);
+  expect(device.memory().live).toBeLessThanOrEqual(live);
   const config = join(folder, "adapter", "adapter_config.json");
   for (const target_modules of ["(.*)*x", ["v_proj"]]) {
     await writeFile(config, JSON.stringify({ peft_type: "LORA", r: 2, lora_alpha: 4, target_modules }));

@@ -174,5 +174,6 @@ test("memory is given back, also after an error", async ({ device }) => {
     return source(hidden);
   };
   await expect(generate({ budget: 3 }, failing)).rejects.toThrow("on purpose");
-  expect(device.memory().live).toBe(before);
+  // What earlier tests left to the garbage collector may go in the meantime.
+  expect(device.memory().live).toBeLessThanOrEqual(before);
 });
