@@ -3,7 +3,6 @@ import {
   binary,
   compare,
   cast,
-  gatherRows,
   mean,
   print,
   ShapeError,
@@ -106,6 +105,3 @@ const isOff = (x: Tensor): Tensor => compare.ne(sub(x, x), 0);
 export function weighted(losses: Tensor, weights: Tensor): Tensor {
   return scope(() => sum(mul(cast(losses, "f32"), weights)));
 }
-
-/** Rows of a matrix, by numbers on the host. */
-export const pick = (x: Tensor, rows: Int32Array): Tensor => gatherRows(x, rows);

@@ -5,7 +5,7 @@
  * are made of are constants: nothing has to be taped through the steps.
  */
 import type { KvCache, VisionLanguageModel } from "@rot/models";
-import { keep, type Tensor, gatherRows, scope, stack, tensor, untaped } from "@rot/tensor";
+import { type Tensor, gatherRows, scope, stack, tensor, untaped } from "@rot/tensor";
 
 /** From hidden states [N, D] to the latents [N, D] that follow them. */
 export type LatentSource = (hidden: Tensor) => Tensor;
@@ -117,10 +117,3 @@ const rolledRows = (counts: readonly number[]): Int32Array =>
 
 /** The rows of a roll-out that count, [N, D], sequence after sequence. */
 export const rolled = (steps: Tensor, rows: Int32Array): Tensor => gatherRows(steps.flatten(0, 1), rows);
-
-/** Keeps the tensors of a roll-out beyond the scope it was made in. */
-export function keepRollOut(rollOut: RollOut): RollOut {
-  keep(rollOut.hidden);
-  keep(rollOut.latents);
-  return rollOut;
-}
