@@ -1,4 +1,5 @@
 /** What the rows of each dataset look like, as their publishers write them, and how a row becomes a sample. */
+import { braced } from "../evaluate/latex.ts";
 import type { Sample } from "./sample.ts";
 
 /** A row as it was read: the fields of an object, or a line of text. */
@@ -72,12 +73,9 @@ function boxed(solution: string): string {
   if (at < 0) throw new RowError(`"solution" has no \\boxed answer, and there is no "answer"`);
   const rest = solution.slice(at + 6);
   if (!rest.startsWith("{")) return (/^\s*([^\s$.]+)/.exec(rest)?.[1] ?? "").trim();
-  let depth = 0;
-  for (let i = 0; i < rest.length; i++) {
-    if (rest[i] === "{") depth++;
-    else if (rest[i] === "}" && --depth === 0) return rest.slice(1, i).trim();
-  }
-  throw new RowError(`the braces of \\boxed in "solution" are not closed`);
+  const inside = braced(rest, 0);
+  if (inside === null) throw new RowError(`the braces of \\boxed in "solution" are not closed`);
+  return inside;
 }
 
 /** The formats, in the order in which a row is tried against them. */

@@ -1,5 +1,5 @@
 /** Whether an answer is right: taken out of what a model wrote, read as a number where it is one, and compared. */
-import { latexText } from "./latex.ts";
+import { braced, latexText } from "./latex.ts";
 
 /** How answers are found and compared. `reference` is the rule of the published evaluation, faults included. */
 export type AnswerRule = "robust" | "reference";
@@ -78,13 +78,7 @@ const lastNumber = (text: string): string | null => text.match(numbers)?.at(-1)?
 /** What stands in the last `\boxed{…}`, whose braces may hold others. */
 function lastBoxed(text: string): string | null {
   const begin = text.lastIndexOf("\\boxed{");
-  if (begin < 0) return null;
-  let depth = 0;
-  for (let at = begin + 6; at < text.length; at++) {
-    if (text[at] === "{") depth++;
-    else if (text[at] === "}" && --depth === 0) return text.slice(begin + 7, at).trim();
-  }
-  return null;
+  return begin < 0 ? null : braced(text, begin + 6);
 }
 
 /** Whether two answers mean the same: as numbers where both are, else as texts without markup, case and blanks. */

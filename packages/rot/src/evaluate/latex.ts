@@ -32,3 +32,18 @@ function fraction(_: string, whole?: string, a?: string, b?: string, c?: string,
   const group = (part: string): string => (/^-?[\w.√π]+$/.test(part) ? part : `(${part})`);
   return `${whole === undefined ? "" : `${whole} `}${group(top)}/${group(bottom)}`;
 }
+
+/**
+ * What stands between a brace and the one that closes it, without blanks around it.
+ *
+ * @param open  where the brace is
+ * @returns     null when it is not closed
+ */
+export function braced(text: string, open: number): string | null {
+  let depth = 0;
+  for (let at = open; at < text.length; at++) {
+    if (text[at] === "{") depth++;
+    else if (text[at] === "}" && --depth === 0) return text.slice(open + 1, at).trim();
+  }
+  return null;
+}
