@@ -26,6 +26,11 @@ type Unaries = { readonly [N in UnaryName]: () => Tensor };
 type Binaries = { readonly [N in BinaryName]: (other: Operand) => Tensor };
 type Comparisons = { readonly [N in CompareName]: (other: Operand) => Tensor<"bool"> };
 
+/** Numbers one by one or as one list, as PyTorch takes shapes. */
+type Numbers = number[] | [numbers: readonly number[]];
+const listed = (numbers: Numbers): readonly number[] =>
+  Array.isArray(numbers[0]) ? numbers[0] : (numbers as readonly number[]);
+
 declare module "./tensor.ts" {
   // oxlint-disable-next-line no-unused-vars -- a merged interface repeats the class's parameters
   interface Tensor<D extends DType> extends Unaries, Binaries, Comparisons {
@@ -42,7 +47,7 @@ declare module "./tensor.ts" {
     /** @see {@link norm} */
     norm(axes?: AxesOption, options?: ReduceOptions): Tensor;
     /** @see {@link reshape} */
-    reshape(...shape: number[]): Tensor;
+    reshape(...shape: Numbers): Tensor;
     /** @see {@link flatten} */
     flatten(first?: number, last?: number): Tensor;
     /** @see {@link squeeze} */
@@ -50,7 +55,7 @@ declare module "./tensor.ts" {
     /** @see {@link unsqueeze} */
     unsqueeze(axis: number): Tensor;
     /** @see {@link expand} */
-    expand(...shape: number[]): Tensor;
+    expand(...shape: Numbers): Tensor;
     /** @see {@link sumTo} */
     sumTo(shape: Shape): Tensor;
     /** @see {@link argmax} */
@@ -66,7 +71,7 @@ declare module "./tensor.ts" {
     /** @see {@link logSoftmax} */
     logSoftmax(axis?: number): Tensor;
     /** @see {@link permute} */
-    permute(...axes: number[]): Tensor;
+    permute(...axes: Numbers): Tensor;
     /** @see {@link transpose} */
     transpose(axisA?: number, axisB?: number): Tensor;
     /** @see {@link slice} */
@@ -126,9 +131,9 @@ const functions = {
   matmul,
   requireGrad,
   backward,
-  permute: (x: Tensor, ...axes: number[]) => permute(x, axes),
-  reshape: (x: Tensor, ...shape: number[]) => reshape(x, shape),
-  expand: (x: Tensor, ...shape: number[]) => expand(x, shape),
+  permute: (x: Tensor, ...axes: Numbers) => permute(x, listed(axes)),
+  reshape: (x: Tensor, ...shape: Numbers) => reshape(x, listed(shape)),
+  expand: (x: Tensor, ...shape: Numbers) => expand(x, listed(shape)),
   detach: (x: Tensor) => x.alias(),
 };
 

@@ -4,6 +4,7 @@ import { grad } from "../grad.ts";
 import { size } from "../shape.ts";
 import { requireGrad } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
+import "../methods.ts";
 import { checkGradients, expect, test } from "../testing.ts";
 import { flatten, reshape, squeeze, unsqueeze } from "./reshape.ts";
 
@@ -76,4 +77,14 @@ test("a mistake is told with the op and the shapes", ({ device }) => {
   expect(() => squeeze(x, 2)).toThrow("squeeze: there is no axis 2 in a tensor of rank 2");
   expect(() => unsqueeze(x, 3)).toThrow("unsqueeze: there is no axis 3");
   expect(() => flatten(x, 1, 0)).toThrow("flatten: axis 0 of [2, 3] comes before axis 1");
+});
+
+test("methods take shapes and axes one by one or as a list", async ({ device }) => {
+  const x = upload(device, { shape: [1, 3], values: [1, 2, 3] });
+  expect([x.reshape([3, -1]).shape, x.reshape(3, -1).shape]).toEqual([
+    [3, 1],
+    [3, 1],
+  ]);
+  await expect(x.permute([1, 0])).toBeClose(x.permute(1, 0), {});
+  await expect(x.expand([2, 3])).toBeClose(x.expand(2, 3), {});
 });
