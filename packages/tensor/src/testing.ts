@@ -73,12 +73,20 @@ export function difference(
 
 let opened: Promise<Device> | undefined;
 
-/** `test` with a device (one for each file, on the adapter that `ROT_ADAPTER` names) and seeded noise. */
-export const test = base.extend<{ device: Device; random: Random }>({
+/**
+ * `test` with a device (one for each file, on the adapter that `ROT_ADAPTER` names), with one that no other test has, whose
+ * live bytes are those of the test alone, and with seeded noise.
+ */
+export const test = base.extend<{ device: Device; ownDevice: Device; random: Random }>({
   // oxlint-disable-next-line no-empty-pattern -- vitest reads what a fixture needs from this pattern
   device: async ({}, use) => {
     opened ??= openDevice({ tune: "off" }); // what this machine has stored must not matter
     await use(await opened);
+  },
+  // oxlint-disable-next-line no-empty-pattern -- as above
+  ownDevice: async ({}, use) => {
+    using device = await openDevice({ tune: "off" });
+    await use(device);
   },
   random: async ({ device }, use) => use(new Random(device)),
 });
