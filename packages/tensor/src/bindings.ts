@@ -77,7 +77,7 @@ export function preamble(
   }
   const members = Object.entries(uniforms).map(([name, type]) => `${name}: ${type}`);
   if (members.length > 0) {
-    lines.push(`struct Uniforms { ${members.join(", ")} }`, `@group(0) @binding(${binding}) var<uniform> u: Uniforms;`);
+    lines.push(`struct Uniforms { ${members.join(", ")} }`, "@group(1) @binding(0) var<uniform> u: Uniforms;");
   }
   return lines.join("\n");
 }

@@ -83,8 +83,7 @@ export async function measurePeaks(device: Device, rounds: number): Promise<Peak
 export async function measureDispatch(device: Device, rounds: number): Promise<number> {
   const start = full(device, [256], 1);
   const times: number[] = [];
-  // The first rounds compile, in JavaScript as on the device.
-  for (let round = -5; round < rounds; round++) {
+  for (let round = -WARM_ROUNDS; round < rounds; round++) {
     await device.sync();
     // So few wait to be sent: a software adapter does not yet compute beside, on the same cores.
     const from = performance.now();
@@ -100,3 +99,5 @@ export async function measureDispatch(device: Device, rounds: number): Promise<n
 }
 
 const RECORDED = 200;
+/** After so many rounds the engine of JavaScript has compiled what it means to; the first take ten times as long. */
+const WARM_ROUNDS = 40;

@@ -49,6 +49,7 @@ export interface Dispatch {
 export interface DeviceSettings {
   readonly debug: number;
   readonly kernels?: "fused" | "reference";
+  readonly arithmetic?: "f32" | "f16";
   readonly limits?: Partial<Limits>;
   readonly tunings?: Tunings;
   readonly notice: (line: string) => void;
@@ -76,6 +77,8 @@ export class Device {
   readonly features: ReadonlySet<string>;
   readonly debug: number;
   readonly kernels: "fused" | "reference";
+  /** What matrix products may multiply in. */
+  readonly arithmetic: "f32" | "f16";
   readonly notice: (line: string) => void;
   /** The settings that kernels take on this device. */
   readonly tunings: Tunings;
@@ -91,6 +94,8 @@ export class Device {
   #times: Promise<KernelTime[]>[] = [];
   #encoder: GPUCommandEncoder | undefined;
   #pass: GPUComputePassEncoder | undefined;
+  /** The pipeline that the pass has. */
+  #bound: Pipeline | undefined;
   #recorded = 0;
   #batch = 0;
   #dispatches = 0;
@@ -104,6 +109,7 @@ export class Device {
     this.features = gpu.features as unknown as ReadonlySet<string>;
     this.debug = options.debug;
     this.kernels = options.kernels ?? "fused";
+    this.arithmetic = options.arithmetic ?? "f32";
     this.notice = options.notice;
     this.tunings = options.tunings ?? new Tunings();
     this.limits = Object.fromEntries(
@@ -112,9 +118,9 @@ export class Device {
     this.#faults = new Faults(gpu, this.name, () => (kind === "hardware" ? () => {} : platform.rest()));
     const maxBuffers = kind === "software" ? SOFTWARE_BUFFERS : Infinity;
     this.#pool = new BufferPool(gpu, this.limits.maxBufferSize, this.#faults, maxBuffers);
-    this.#pipelines = new Pipelines(gpu, this.#faults);
-    this.#staging = new Staging(gpu, this.#faults, () => this.#pool.memory().live);
     this.#uniforms = new Uniforms(gpu);
+    this.#pipelines = new Pipelines(gpu, this.#faults, this.#uniforms);
+    this.#staging = new Staging(gpu, this.#faults, () => this.#pool.memory().live);
     if (this.debug >= 1) this.notice(`device: ${this.name}, ${kind}, ${[...this.features].join(" ")}`);
     if (this.debug >= 2) this.startTiming();
   }
@@ -176,12 +182,11 @@ export class Device {
     const group = this.#bindGroup(pipeline, bindings);
     for (const { buffer } of bindings) buffer.batch = this.#batch;
     const pass = this.#openPass(pipeline.name, bindings);
-    pass.setPipeline(pipeline.gpu);
+    if (pipeline !== this.#bound) pass.setPipeline(pipeline.gpu);
+    this.#bound = pipeline;
+    pass.setBindGroup(0, group);
     if (pipeline.uniformBytes > 0) {
-      const offset = this.#uniforms.push(uniformTypes, uniforms, pipeline.uniformBytes);
-      pass.setBindGroup(0, group, [offset]);
-    } else {
-      pass.setBindGroup(0, group);
+      pass.setBindGroup(1, this.#uniforms.push(uniformTypes, uniforms, pipeline.uniformBytes));
     }
     pass.dispatchWorkgroups(grid[0], grid[1], grid[2]);
     this.#recorded++;
@@ -199,12 +204,6 @@ export class Device {
       binding,
       resource: { buffer: buffer.gpu, offset, size: bytes },
     }));
-    if (pipeline.uniformBytes > 0) {
-      entries.push({
-        binding: entries.length,
-        resource: { buffer: this.#uniforms.buffer, offset: 0, size: pipeline.uniformBytes },
-      });
-    }
     const group = this.gpu.createBindGroup({ label: pipeline.name, layout: pipeline.layout, entries });
     if (this.#bindGroups.size >= BIND_GROUPS) this.#forgetBindGroups();
     this.#bindGroups.set(key, group);
@@ -232,6 +231,7 @@ export class Device {
 
   #closePass(): void {
     this.#pass?.end();
+    this.#bound = undefined;
     this.#pass = undefined;
   }
 

@@ -1,16 +1,18 @@
-/** Compute pipelines, one for each specialised source, with layouts that allow a moving uniform offset. */
+/** Compute pipelines, one for each specialised source. Tensors are bound as group 0, the uniforms as group 1. */
 import { KernelError } from "../errors.ts";
 import { STAGE_COMPUTE } from "./constants.ts";
 import type { Faults } from "./faults.ts";
+import type { Uniforms } from "./uniforms.ts";
 
 /** How a kernel sees each of its bindings, in order. */
-export type Access = "read" | "write" | "uniform";
+export type Access = "read" | "write";
 
 export interface Pipeline {
   /** Never reused: bind groups are cached under it. */
   readonly id: number;
   readonly name: string;
   readonly gpu: GPUComputePipeline;
+  /** Of group 0. */
   readonly layout: GPUBindGroupLayout;
   /** Bytes of the uniform struct, 0 without one. */
   readonly uniformBytes: number;
@@ -30,12 +32,14 @@ export interface PipelineSource {
 export class Pipelines {
   readonly #gpu: GPUDevice;
   readonly #faults: Faults;
+  readonly #uniforms: Uniforms;
   readonly #pipelines = new Map<string, Pipeline>();
   readonly #layouts = new Map<string, GPUBindGroupLayout>();
 
-  constructor(gpu: GPUDevice, faults: Faults) {
+  constructor(gpu: GPUDevice, faults: Faults, uniforms: Uniforms) {
     this.#gpu = gpu;
     this.#faults = faults;
+    this.#uniforms = uniforms;
   }
 
   /** The pipeline of a source, compiled at its first use. A compile error surfaces at the next wait for the device. */
@@ -50,7 +54,8 @@ export class Pipelines {
   }
 
   #compile({ name, code, access, uniformBytes, call }: PipelineSource): Pipeline {
-    const layout = this.#layout(access, uniformBytes);
+    const layout = this.#layout(access);
+    const bindGroupLayouts = uniformBytes > 0 ? [layout, this.#uniforms.layout(uniformBytes)] : [layout];
     let module: GPUShaderModule | undefined;
     const gpu = this.#faults.watch(
       "validation",
@@ -58,7 +63,7 @@ export class Pipelines {
         module = this.#gpu.createShaderModule({ label: name, code });
         return this.#gpu.createComputePipeline({
           label: name,
-          layout: this.#gpu.createPipelineLayout({ label: name, bindGroupLayouts: [layout] }),
+          layout: this.#gpu.createPipelineLayout({ label: name, bindGroupLayouts }),
           compute: { module },
         });
       },
@@ -71,18 +76,15 @@ export class Pipelines {
     return pipeline;
   }
 
-  #layout(access: readonly Access[], uniformBytes: number): GPUBindGroupLayout {
-    const key = `${access.join()}:${uniformBytes}`;
+  #layout(access: readonly Access[]): GPUBindGroupLayout {
+    const key = access.join();
     let layout = this.#layouts.get(key);
     if (!layout) {
       layout = this.#gpu.createBindGroupLayout({
         entries: access.map((kind, binding) => ({
           binding,
           visibility: STAGE_COMPUTE,
-          buffer:
-            kind === "uniform"
-              ? { type: "uniform", hasDynamicOffset: true, minBindingSize: uniformBytes }
-              : { type: kind === "read" ? "read-only-storage" : "storage" },
+          buffer: { type: kind === "read" ? "read-only-storage" : "storage" },
         })),
       });
       this.#layouts.set(key, layout);
