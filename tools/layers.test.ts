@@ -17,6 +17,7 @@ const layers = [
   "tensor/src/storage.ts",
   "tensor/src/scope.ts",
   "tensor/src/tensor.ts",
+  "tensor/src/knobs.ts",
   "tensor/src/bindings.ts",
   "tensor/src/kernel.ts",
   "tensor/src/tape.ts",

@@ -4,8 +4,9 @@ import { bits, type DType } from "./dtype.ts";
 import { DeviceError, ShapeError, UsageError } from "./errors.ts";
 import type { Binding, Device } from "./gpu/device.ts";
 import type { Access, Pipeline } from "./gpu/pipelines.ts";
-import { hashOf, type KnobValues } from "./gpu/tunings.ts";
+import { hashOf } from "./gpu/tunings.ts";
 import { halfFunctions } from "./half.wgsl.ts";
+import { powerOfFour, type TunableCall, tunedSetting } from "./knobs.ts";
 import { print, size } from "./shape.ts";
 import { emptyTensor, type Tensor, type TensorSpec } from "./tensor.ts";
 import { main, wgsl } from "./wgsl.ts";
@@ -99,6 +100,9 @@ export interface CallableKernel<
     uniforms: { readonly [N in keyof U]: number },
     options?: CallOptions<K>,
   ): Record<O, Tensor>;
+
+  /** A hash of its WGSL at some settings; without them at every one that the device can run. */
+  sourceOn(device: Device, some?: readonly Setting<K>[]): string;
 }
 
 /**
@@ -125,7 +129,6 @@ export function defineKernel<
   const known = new WeakMap<Device, Map<string, Pipeline>>();
   let forced: Setting<K> | undefined;
   const sources = new WeakMap<Device, string>();
-  const resolved = new WeakMap<KnobValues, Setting<K> | null>();
 
   const settings = (): readonly Setting<K>[] =>
     Object.entries(spec.knobs).reduce<Setting[]>(
@@ -136,14 +139,14 @@ export function defineKernel<
     (spec.needs?.(setting) ?? []).every((feature) => device.features.has(feature));
 
   /** What tells apart this kernel's text from an older one's: a choice of the tuner is for one text. */
-  function sourceOn(device: Device): string {
-    let source = sources.get(device);
-    if (source === undefined) {
-      const texts = settings()
-        .filter((setting) => runsOn(device, setting))
-        .map((one) => `${JSON.stringify([one, spec.forms?.(one)])} ${spec.source("", one, device)}`);
-      sources.set(device, (source = hashOf(...texts)));
-    }
+  function sourceOn(device: Device, some?: readonly Setting<K>[]): string {
+    const known = some ? undefined : sources.get(device);
+    if (known !== undefined) return known;
+    const all = some ?? settings().filter((setting) => runsOn(device, setting));
+    const source = hashOf(
+      ...all.map((one) => `${JSON.stringify([one, spec.forms?.(one)])} ${spec.source("", one, device)}`),
+    );
+    if (!some) sources.set(device, source);
     return source;
   }
 
@@ -164,39 +167,22 @@ export function defineKernel<
     for (const knob in named) problem += `${knob}=${named[knob]} `;
     problem += spec.shapeClass?.(uniforms) ?? classOf(uniformTypes, uniformNames, uniforms);
 
-    const { tunings } = device;
-    const source = sourceOn(device);
-    const found = tunings.find(spec.name, source, problem);
-    if (found) {
-      let setting = resolved.get(found);
-      if (setting === undefined) {
-        const isSame = (one: Setting<K>): boolean =>
-          Object.entries(one).every(([knob, value]) => found[knob] === value);
-        setting = settings().find((one) => isSame(one) && runsOn(device, one)) ?? null;
-        resolved.set(found, setting);
-      }
-      return setting;
-    }
-    if (tunings.collect) {
-      const open = settings().filter(
-        (one) => runsOn(device, one) && Object.entries(named).every(([knob, value]) => one[knob] === value),
-      );
-      const isUsual = (one: Setting<K>): boolean => free.every((knob) => one[knob] === usual[knob]);
-      const candidates = [...open.filter(isUsual), ...open.filter((one) => !isUsual(one))];
-      tunings.collect({
-        kernel: spec.name,
-        source,
-        problem,
-        settings: candidates,
-        tensors,
-        updates,
-        run: (others, knobs) =>
-          Object.values<Tensor>(
-            run(others as typeof tensors, outputs, uniforms, { device, knobs: knobs as unknown as Setting<K> }),
-          ),
-      });
-    }
-    return null;
+    const all = (): readonly Setting<K>[] => settings().filter((one) => runsOn(device, one));
+    const call: TunableCall<Setting<K>> = {
+      name: spec.name,
+      source: sourceOn(device),
+      problem,
+      settings() {
+        const open = all().filter((one) => Object.entries(named).every(([knob, value]) => one[knob] === value));
+        const isUsual = (one: Setting<K>): boolean => free.every((knob) => one[knob] === usual[knob]);
+        return [...open.filter(isUsual), ...open.filter((one) => !isUsual(one))];
+      },
+      tensors,
+      updates,
+      run: (others, knobs) =>
+        Object.values<Tensor>(run(others as typeof tensors, outputs, uniforms, { device, knobs })),
+    };
+    return tunedSetting(device, call, all);
   }
 
   /** The pipeline of one setting for these dtypes and window counts. */
@@ -218,7 +204,6 @@ export function defineKernel<
     }));
     checkBindingCount(spec.name, slots, device.limits);
     const access = slots.flatMap((slot) => Array<Access>(slot.windows).fill(slot.access));
-    if (uniformBytes > 0) access.push("uniform");
     const code = spec.source(preamble(slots, spec.uniforms, device.limits), chosen, device);
     return device.pipeline({ name: spec.name, code, access, uniformBytes, call });
   }
@@ -290,6 +275,7 @@ export function defineKernel<
     kernelName: spec.name,
     settings,
     runsOn: (device, setting) => runsOn(device, setting as Setting<K>),
+    sourceOn,
     with<T>(setting: Setting, f: () => T): T {
       const was = forced;
       forced = setting as Setting<K>;
@@ -299,7 +285,7 @@ export function defineKernel<
         forced = was;
       }
     },
-  } satisfies Kernel);
+  } satisfies Kernel & { sourceOn: typeof sourceOn });
 }
 
 /** The powers of four that whole numbers lie between: 0, 1 to 3, 4 to 15 and so on. */
@@ -310,7 +296,7 @@ function classOf(
 ): string {
   let name = "";
   for (let i = 0; i < names.length; i++) {
-    if (types[i] !== "f32") name += `${(33 - Math.clz32(uniforms[names[i] as string] as number)) >> 1} `;
+    if (types[i] !== "f32") name += `${powerOfFour(uniforms[names[i] as string] as number)} `;
   }
   return name;
 }

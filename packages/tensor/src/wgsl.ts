@@ -21,14 +21,16 @@ export function wgsl(strings: TemplateStringsArray, ...values: readonly WgslValu
 /**
  * The head of an entry point: `lane` is the invocation within its workgroup, `group` the linear index of the workgroup.
  * Where a long grid is folded into rows, the last groups lie past its end: a kernel compares `group` before it writes.
- * With `subgroups`, `subgroupLane` is the invocation within its subgroup.
+ * With `subgroups`, `subgroupLane` is the invocation within its subgroup; with `subgroupId`, `subgroup` is the subgroup within
+ * the workgroup, for which the text needs `requires subgroup_id;`.
  */
-export const main = (lanes: number, { subgroups = false } = {}): string => `
+export const main = (lanes: number, { subgroups = false, subgroupId = false } = {}): string => `
   @compute @workgroup_size(${lanes})
   fn main(
     @builtin(workgroup_id) groupId: vec3u,
     @builtin(num_workgroups) groupCount: vec3u,
     @builtin(local_invocation_index) lane: u32,
     ${subgroups ? "@builtin(subgroup_invocation_id) subgroupLane: u32," : ""}
+    ${subgroupId ? "@builtin(subgroup_id) subgroup: u32," : ""}
   ) {
     let group = groupId.x + groupCount.x * (groupId.y + groupCount.y * groupId.z);`;

@@ -1,5 +1,6 @@
 /** Opening a device: an adapter from the platform, with all the features and limits the engine can use. */
 import { platform } from "#platform";
+import { DeviceError } from "../errors.ts";
 import { Device, limitNames, type Limits } from "./device.ts";
 import { type AdapterIdentity, type Tuned, type TuneMode, Tunings } from "./tunings.ts";
 
@@ -18,6 +19,12 @@ export interface DeviceOptions {
   readonly tune?: TuneMode;
   /** `reference` runs every op by its definition in primitives, to tell a bug in the maths from one in a kernel. */
   readonly kernels?: "fused" | "reference";
+  /**
+   * `f16` lets matrix products, those of gradients too, round their operands to f16 and multiply them there; sums are kept
+   * in f32. Faster on GPUs, and as precise as under PyTorch's `autocast(dtype=torch.float16)`: values beyond 65,504 become
+   * infinite. `f32` by default.
+   */
+  readonly arithmetic?: "f32" | "f16";
   /** Lower limits than the adapter's, to test what a smaller one would do. */
   readonly limits?: Partial<Limits>;
   /** Features to leave off. */
@@ -29,7 +36,7 @@ export interface DeviceOptions {
 /**
  * Opens a device.
  *
- * @throws {DeviceError} when no adapter serves; the message says what was tried
+ * @throws {DeviceError} when no adapter serves, the message says what was tried; or when it lacks what `arithmetic` asks for
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
   const { wishes } = platform;
@@ -40,10 +47,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     notice,
   });
   const { adapter } = found;
+  if (options.arithmetic === "f16" && (!adapter.features.has("shader-f16") || without("shader-f16", options))) {
+    const name = adapter.info.description || adapter.info.device || "the adapter";
+    throw new DeviceError(`arithmetic is f16, but ${name} has no shader-f16; leave it at f32`);
+  }
   const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature) && !without(feature, options));
   const requiredLimits: Record<string, number> = {};
   for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
-  requiredLimits["minUniformBufferOffsetAlignment"] = adapter.limits.minUniformBufferOffsetAlignment;
   const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
   const mode = options.tune ?? wishes.tune;
   const stored = mode === "off" ? null : await platform.tunings?.load(identityOf(adapter.info), notice);

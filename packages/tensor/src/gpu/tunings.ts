@@ -50,6 +50,8 @@ export interface UnknownCall<T> {
   readonly tensors: Readonly<Record<string, T>>;
   /** Which of them are changed in place. */
   readonly updates: readonly string[];
+  /** The format that values are rounded to on the way, where it is coarser than that of the results. */
+  readonly precision?: "f16" | undefined;
   /** Records the call with other tensors like these, and gives its outputs. */
   run(tensors: Readonly<Record<string, T>>, setting: KnobValues): readonly T[];
 }

@@ -12,12 +12,12 @@ import { copy } from "./assign.ts";
 import { tensor } from "./create.ts";
 import { matmul } from "./matmul.ts";
 import { addmm_, baddbmm_ } from "./matmul-add.ts";
-import { productKernel } from "./matmul-product.ts";
+import { productKernel } from "./matmul-settings.ts";
 
 const lengths = fc.oneof(fc.integer({ min: 0, max: 9 }), fc.constantFrom(31, 32, 33, 64, 68));
 
 test("200 random products are added to what is there, by every kernel", async ({ device, random }) => {
-  const kernels = ["plain", "packed"].filter((kernel) => productKernel.runsOn(device, { kernel }));
+  const kernels = ["plain", "packed", "split"].filter((kernel) => productKernel.runsOn(device, { kernel }));
   const problem = fc.record({
     batch: fc.constantFrom(null, 1, 3),
     m: lengths,

@@ -11,7 +11,8 @@ import { checkGradients, expect, test } from "../testing.ts";
 import { cast } from "./cast.ts";
 import { full, tensor } from "./create.ts";
 import { matmul, type MatmulOptions } from "./matmul.ts";
-import { multiply, productKernel } from "./matmul-product.ts";
+import { multiply } from "./matmul-product.ts";
+import { productKernel } from "./matmul-settings.ts";
 import { sum } from "./reduce.ts";
 
 /** Values of a matrix batch on the host. */
@@ -145,38 +146,33 @@ const layouts = [false, true].flatMap((transposeA) =>
     { m: 67, k: 37, n: 131, transposeA, transposeB },
   ]),
 );
-const arrangements = [
-  { rows: 4, arrangement: "block" },
-  { rows: 4, arrangement: "columns", only: { transposeB: false } },
-  { rows: 1, arrangement: "dots", only: { transposeB: true } },
-  { rows: 4, arrangement: "shared" },
-  { rows: 16, arrangement: "shared" },
-] as const;
 
-test.for(arrangements)(
-  "$rows rows, lanes in $arrangement: the tile is right for every layout",
-  async ({ only, ...tile }: (typeof arrangements)[number] & { only?: MatmulOptions }, { device, random, skip }) => {
-    skip(tile.arrangement === "shared" && device.subgroupSize === 0, "this adapter has no subgroups of one size");
-    for (const { m, k, n, transposeA, transposeB } of layouts) {
-      if (only && only.transposeB !== transposeB) continue;
-      const a = random.normal([3, ...(transposeA ? [k, m] : [m, k])]);
-      const b = random.normal([3, ...(transposeB ? [n, k] : [k, n])]);
-      const y = multiply(a, b, { transposeA, transposeB }, "f32", { kernel: tile });
-      await expect(y).toBeClose(
-        product(await plain(a), await plain(b), { transposeA, transposeB }),
-        tolerance("f32", k),
-      );
-    }
-  },
-);
+/** A setting gets half of the layouts, and its neighbour the other half: each arrangement meets all of them. */
+const halves = productKernel.settings().map((setting, i) => ({
+  name: Object.values(setting).join(" "),
+  setting,
+  half: layouts.filter((_, j) => (i + j + (j >> 1)) % 2 === 0),
+}));
+
+test.for(halves)("every layout is right with $name", async ({ setting, half }, { device, random, skip }) => {
+  skip(!productKernel.runsOn(device, setting), "this adapter cannot run it");
+  for (const { m, k, n, transposeA, transposeB } of half) {
+    // Only single products are cut along k.
+    const batch = setting["kernel"] === "split" ? [] : [3];
+    const a = random.normal([...batch, ...(transposeA ? [k, m] : [m, k])]);
+    const b = random.normal([...batch, ...(transposeB ? [n, k] : [k, n])]);
+    const y = productKernel.with(setting, () => multiply(a, b, { transposeA, transposeB }, "f32"));
+    await expect(y).toBeClose(product(await plain(a), await plain(b), { transposeA, transposeB }), tolerance("f32", k));
+  }
+});
 
 test("packed, every layout, dtype and broadcast batch is right, in one part and in several", async ({
   device,
   random,
   skip,
 }) => {
-  const options = { kernel: "packed" } as const;
-  skip(!productKernel.runsOn(device, options), "this adapter has no subgroups of 4 to 16 lanes");
+  const packed = { kernel: "packed" };
+  skip(!productKernel.runsOn(device, packed), "this adapter has no subgroups of 4 to 16 lanes");
   const small = await openDevice({ limits: { maxStorageBufferBindingSize: 16_384 } });
   for (const on of [device, small]) {
     const draw = on === small ? new Random(on) : random;
@@ -187,7 +183,7 @@ test("packed, every layout, dtype and broadcast batch is right, in one part and 
       const columns = on === device || n % 4 === 0 ? n : 57;
       const a = draw.normal([...leadA, ...(transposeA ? [k, rows] : [rows, k])], 1, transposeB ? "bf16" : "f32");
       const b = draw.normal([...leadB, ...(transposeB ? [columns, k] : [k, columns])], 1, transposeA ? "f16" : "f32");
-      const y = multiply(a, b, { transposeA, transposeB }, "f32", options);
+      const y = productKernel.with(packed, () => multiply(a, b, { transposeA, transposeB }, "f32"));
       const want = product(await plain(a), await plain(b), { transposeA, transposeB });
       await expect(y).toBeClose(want, tolerance("f32", k));
     }
@@ -342,7 +338,8 @@ test("what lies behind a matrix never reaches its product", async ({ device }) =
       for (const transposeB of [false, true]) {
         const a = tensor(device, half(m * k), { shape: transposeA ? [2, k, m] : [2, m, k] });
         const b = tensor(device, half(k * n), { shape: transposeB ? [2, n, k] : [2, k, n] });
-        const y = await multiply(a, b, { transposeA, transposeB }, "f32", { kernel }).read();
+        const made = (): Tensor => multiply(a, b, { transposeA, transposeB }, "f32");
+        const y = await (kernel ? productKernel.with({ kernel }, made) : made()).read();
         expect(y.subarray(0, m * n).every((v) => v === k)).toBe(true);
         expect(y.subarray(m * n).every((v) => Number.isNaN(v))).toBe(true);
       }

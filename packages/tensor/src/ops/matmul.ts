@@ -6,7 +6,8 @@ import { broadcast, print, sameShape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { cast } from "./cast.ts";
 import { sumTo } from "./expand.ts";
-import { asMatrix, isOneProduct, lead, multiply, type Transposes } from "./matmul-product.ts";
+import { lead, type Transposes } from "./matmul-plan.ts";
+import { asMatrix, isOneProduct, multiply } from "./matmul-product.ts";
 import { reshape } from "./reshape.ts";
 
 /** Which operands are read with their last two axes exchanged. */

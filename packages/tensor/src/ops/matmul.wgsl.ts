@@ -3,7 +3,7 @@
  * k four steps at a time, without workgroup memory: neighbouring lanes read neighbouring columns, and caches do the rest.
  * `plain` is for products so small that compiling a tile would take longer than it saves.
  */
-import { type CallableKernel, defineKernel } from "../kernel.ts";
+import { type CallableKernel, defineKernel, type Setting } from "../kernel.ts";
 import { main, wgsl } from "../wgsl.ts";
 import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
 
@@ -19,6 +19,8 @@ export interface Layout {
   readonly wideY: boolean;
   /** k is no multiple of 4: what lies past its end counts as 0. */
   readonly ragged: boolean;
+  /** Factors are rounded to f16; their products at four steps of k are added there, and the rest in f32. */
+  readonly half: boolean;
 }
 
 /** How a workgroup's lanes lie over its block of the result. Each lane owns 4 columns. */
@@ -45,14 +47,11 @@ const arrangements = {
 
 const knobs = {
   /** Rows of the tile that one invocation keeps. */
-  rows: [8, 16, 4, 1],
+  rows: [8, 16, 4, 1, 32],
   arrangement: ["block", "shared", "columns", "dots"],
 } as const;
 
-export interface Tile {
-  readonly rows: (typeof knobs.rows)[number];
-  readonly arrangement: keyof typeof arrangements;
-}
+export type Tile = Setting<typeof knobs>;
 
 /** Columns and rows of the result that one workgroup makes. */
 export function coverage({ rows, arrangement }: Tile): readonly [columns: number, rows: number] {
@@ -63,7 +62,8 @@ export function coverage({ rows, arrangement }: Tile): readonly [columns: number
 /** Batches run over [outer, inner]; each operand moves along them by so many elements. */
 export const batchUniforms = { inner: "u32", aOuter: "u32", aInner: "u32", bOuter: "u32", bInner: "u32" } as const;
 
-const uniforms = {
+/** What a kernel is told that makes its result in tiles. */
+export const tileUniforms = {
   m: "u32",
   n: "u32",
   k: "u32",
@@ -74,7 +74,7 @@ const uniforms = {
   ...batchUniforms,
 } as const;
 
-type TileKernel = CallableKernel<string, "y", never, typeof uniforms, typeof knobs>;
+type TileKernel = CallableKernel<string, "y", never, typeof tileUniforms, typeof knobs>;
 
 const kernels = new Map<string, TileKernel>();
 
@@ -97,7 +97,7 @@ function build(layout: Layout, ending: Ending): TileKernel {
     name: "matmul",
     inputs: ["a", "b", ...more],
     outputs: ["y"],
-    uniforms,
+    uniforms: tileUniforms,
     knobs,
     forms: ({ rows }) => ({
       a: form(wideA(layout, rows)),
@@ -107,10 +107,14 @@ function build(layout: Layout, ending: Ending): TileKernel {
     source(bindings, { rows, arrangement }, { subgroupSize }) {
       const { lanes, across, slices, shared } = arrangements[arrangement];
       const a = shared ? sharedA(layout, rows, subgroupSize) : ownA(layout, rows);
-      const b = loadB(layout);
+      const first = slices > 1 ? `lane / ${across}u * 4u` : "0u";
+      const b = loadB(layout, first, slices);
       return wgsl`
         #if ${shared}
           enable subgroups;
+        #endif
+        #if ${layout.half}
+          enable f16;
         #endif
         ${bindings}
         #if ${slices > 1}
@@ -129,13 +133,19 @@ function build(layout: Layout, ending: Ending): TileKernel {
           ${count(rows)
             .map((r) => `var y_${r} = vec4f();`)
             .join(" ")}
-          for (var k = ${slices > 1 ? `lane / ${across}u * 4u` : "0u"}; k < u.k; k += ${4 * slices}u) {
+          for (var k = ${first}; k < u.k; k += ${4 * slices}u) {
             ${layout.ragged ? "let inside = vec4u(k, k + 1u, k + 2u, k + 3u) < vec4u(u.k);" : ""}
             ${a.loads.join("\n")}
             ${b.loads.join("\n")}
+            ${layout.half ? STEPS.map((s) => `let half_${s} = vec4h(b_${s});`).join(" ") : ""}
             ${count(rows)
-              .map((r) => `y_${r} += ${STEPS.map((s) => `${a.at(r, s)} * b_${s}`).join(" + ")};`)
+              .map((r) => {
+                if (!layout.half) return `y_${r} += ${STEPS.map((s) => `${a.at(r, s)} * b_${s}`).join(" + ")};`;
+                return `y_${r} += vec4f(${STEPS.map((s) => `f16(${a.at(r, s)}) * half_${s}`).join(" + ")});`;
+              })
               .join("\n")}
+            ${a.next}
+            ${b.next}
           }
           #if ${slices > 1}
             ${count(rows)
@@ -208,6 +218,7 @@ function ownA(layout: Layout, rows: number) {
   if (!transposeA) {
     return {
       start: `let strideA = u.k / ${unit}u; let startA = (batchA + row * u.k) / ${unit}u;`,
+      next: "",
       loads: count(rows).map((r) => {
         const value = four("a", `startA + ${r}u * strideA + k / ${unit}u`, wide);
         return `let a_${r} = ${masked(value, "inside", ragged)};`;
@@ -217,6 +228,7 @@ function ownA(layout: Layout, rows: number) {
   }
   return {
     start: `let strideA = u.m / ${unit}u; let startA = (batchA + row) / ${unit}u;`,
+    next: "",
     loads: STEPS.flatMap((s) =>
       count(Math.ceil(rows / 4)).map((block) => {
         const value = four("a", `startA + (k + ${s}u) * strideA + ${(4 * block) / unit}u`, wide);
@@ -233,13 +245,13 @@ function sharedA(layout: Layout, rows: number, subgroup: number) {
   const wide = wideA(layout, rows);
   const unit = wide ? 4 : 1;
   const position = (load: number): string =>
-    transposeA
-      ? `startA + (k + subgroupLane % 4u) * strideA + (${load * subgroup}u + subgroupLane / 4u * 4u) / ${unit}u`
-      : `startA + (${load * subgroup}u + subgroupLane) * strideA + k / ${unit}u`;
+    transposeA ? `atA + ${(load * subgroup) / unit}u` : `atA + ${load * subgroup}u * strideA`;
   return {
     start: transposeA
-      ? `let strideA = u.m / ${unit}u; let startA = (batchA + row) / ${unit}u;`
-      : `let strideA = u.k / ${unit}u; let startA = (batchA + row * u.k) / ${unit}u;`,
+      ? `let strideA = u.m / ${unit}u;
+         var atA = (batchA + row) / ${unit}u + subgroupLane % 4u * strideA + subgroupLane / 4u * ${4 / unit}u;`
+      : `let strideA = u.k / ${unit}u; var atA = (batchA + row * u.k) / ${unit}u + subgroupLane * strideA;`,
+    next: transposeA ? "atA += 4u * strideA;" : `atA += ${4 / unit}u;`,
     loads: count(Math.ceil(rows / subgroup)).map((load) => {
       const mask = transposeA ? "k + subgroupLane % 4u < u.k" : "inside";
       return `let a_${load} = ${masked(four("a", position(load), wide), mask, ragged)};`;
@@ -252,23 +264,25 @@ function sharedA(layout: Layout, rows: number, subgroup: number) {
   };
 }
 
-/** Each lane loads its four columns. */
-function loadB({ transposeB, wideB, ragged }: Layout) {
+/** Each lane loads its four columns. It begins at `first` along k, and `slices` lanes share the steps. */
+function loadB({ transposeB, wideB, ragged }: Layout, first: string, slices: number) {
   const unit = wideB ? 4 : 1;
   if (!transposeB) {
     return {
-      start: `let strideB = u.n / ${unit}u; let startB = (batchB + column) / ${unit}u;`,
+      start: `let strideB = u.n / ${unit}u; var atB = (batchB + column) / ${unit}u + ${first} * strideB;`,
+      next: `atB += ${4 * slices}u * strideB;`,
       loads: STEPS.map((s) => {
-        const value = four("b", `startB + (k + ${s}u) * strideB`, wideB);
+        const value = four("b", `atB + ${s}u * strideB`, wideB);
         return `let b_${s} = ${masked(value, `inside.${MEMBER[s]}`, ragged)};`;
       }),
     };
   }
   return {
-    start: `let strideB = u.k / ${unit}u; let startB = (batchB + column * u.k) / ${unit}u;`,
+    start: `let strideB = u.k / ${unit}u; var atB = (batchB + column * u.k + ${first}) / ${unit}u;`,
+    next: `atB += ${(4 * slices) / unit}u;`,
     loads: [
       ...STEPS.map((c) => {
-        const value = four("b", `startB + ${c}u * strideB + k / ${unit}u`, wideB);
+        const value = four("b", `atB + ${c}u * strideB`, wideB);
         return `let column_${c} = ${masked(value, "inside", ragged)};`;
       }),
       ...STEPS.map((s) => `let b_${s} = vec4f(${STEPS.map((c) => `column_${c}.${MEMBER[s]}`).join(", ")});`),

@@ -12,6 +12,9 @@ export interface Dawn {
 
 type Opened = Pick<FoundAdapter, "gpu" | "adapter">;
 
+/** Lets an adapter offer what is experimental, such as subgroup matrices; used is what a device asks for. */
+const EXPERIMENTAL = "enable-dawn-features=allow_unsafe_apis";
+
 /** No adapter is called so; being refused, Dawn lists the names of those there are. */
 const NO_NAME = "adapter=\u{1}";
 
@@ -67,7 +70,7 @@ async function adapterNames(dawn: Dawn): Promise<string[]> {
 }
 
 async function request(dawn: Dawn, options: string[]): Promise<Opened> {
-  const gpu = dawn.create(options);
+  const gpu = dawn.create([...options, EXPERIMENTAL]);
   const { result, printed } = await listening(() => gpu.requestAdapter({ powerPreference: "high-performance" }));
   const adapter = await result;
   if (!adapter) throw new DeviceError(`Dawn opens no adapter${firstWarning(printed)}`);
