@@ -2,6 +2,7 @@
  * Lines: a tensor seen as [outer, width, inner] has outer · inner of them, each `width` elements long and `inner` apart.
  * A kernel gives each line to 1, 8 or 64 lanes of its workgroup.
  */
+import type { Device } from "../gpu/device.ts";
 import { type Shape, size } from "../shape.ts";
 import { main } from "../wgsl.ts";
 
@@ -23,6 +24,20 @@ const WORKGROUP = 64;
 export function lanesOf(width: number, inner: number, lines: number): LineLanes {
   if (inner > 1) return width <= 64 || lines >= 1024 ? 1 : 64;
   return width <= 128 ? 1 : width <= 1024 ? 8 : 64;
+}
+
+/** Lines that keep every core of a CPU adapter busy with one lane each. */
+const MANY = 512;
+
+/**
+ * The same for lines that are read four elements at a time. The lanes of a CPU adapter gather all they read, wherever it
+ * lies, and so a lane that walks a line of its own costs no more than its neighbours on the same line, and spares the barriers.
+ *
+ * @param steps  vectors in a line
+ */
+export function wideLanesOf({ kind }: Device, steps: number, lines: number): LineLanes {
+  if (kind !== "hardware" && lines >= MANY) return 1;
+  return steps <= 32 ? 1 : steps <= 256 ? 8 : 64;
 }
 
 /** A tensor as its lines see it. */

@@ -6,6 +6,7 @@ import { type CallableKernel, defineKernel } from "../kernel.ts";
 import { broadcast, broadcastStrides, mergeAxes, print, sameShape, type Shape, size } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
+import { elementKnobs, elementsOf, openElements } from "./elements.wgsl.ts";
 
 /** Axes that broadcasting may leave after neighbours with the same pattern are merged. */
 const AXES = 6;
@@ -42,7 +43,7 @@ export type Pointwise<I extends string> = (
 export function pointwise<const I extends string>(spec: PointwiseSpec<I>): Pointwise<I> {
   const kernels = new Map<
     string,
-    CallableKernel<string, "y", never, Record<string, "u32" | "f32">, Record<never, never>>
+    CallableKernel<string, "y", never, Record<string, "u32" | "f32">, typeof elementKnobs>
   >();
   const bound = spec.inputs.map((name) => `in_${name}`);
 
@@ -137,9 +138,10 @@ function build(
     inputs: inputs.map((name) => `in_${name}`),
     outputs: ["y"],
     uniforms,
-    knobs: {},
+    knobs: elementKnobs,
+    prefers: elementsOf,
     forms: () => forms,
-    source: (bindings: string) => wgsl`
+    source: (bindings, { each }) => wgsl`
         ${bindings}
         alias T = ${vector(computed)};
         alias Y = ${vector(out)};
@@ -152,15 +154,15 @@ function build(
         }
         ${helpers}
         ${main(64)}
-          let i = group * 64u + lane;
-          if (i >= u.n) { return; }
+          ${openElements("u.n", each)}
           ${rank ? `var rest = i; ${inputs.map((name) => `var at_${name} = 0u;`).join(" ")}` : ""}
           ${index}
           ${loads.join(" ")}
           ${constants.map((name, k) => `let ${name} = T(${computed}(u.${"pq"[k] as string}));`).join(" ")}
           store_y(i, Y(${expression}));
+          }
         }`,
-    grid: ({ n }) => Math.ceil((n as number) / 64),
+    grid: ({ n }, { each }) => Math.ceil((n as number) / 64 / each),
   });
 }
 

@@ -5,7 +5,17 @@ import { type Shape, size } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { wgsl } from "../wgsl.ts";
 import { cast } from "./cast.ts";
-import { chunksOf, foldLine, lanesOf, type Lines, lineFold, lineGroups, lineLanes, openLine } from "./lines.wgsl.ts";
+import {
+  chunksOf,
+  foldLine,
+  lanesOf,
+  type Lines,
+  lineFold,
+  lineGroups,
+  lineLanes,
+  openLine,
+  wideLanesOf,
+} from "./lines.wgsl.ts";
 import { isNanHelper } from "./special.wgsl.ts";
 
 export type Reduction = "sum" | "max" | "min";
@@ -25,11 +35,20 @@ const reduceLines = defineKernel({
   inputs: ["x"],
   outputs: ["y"],
   uniforms: { width: "u32", inner: "u32", chunks: "u32", step: "u32", outputs: "u32" },
-  knobs: { kind: ["sum", "max", "min"], type: ["f32", "i32", "u32"], lanes: lineLanes },
-  source: (bindings, { kind, type, lanes }) => wgsl`
+  knobs: { kind: ["sum", "max", "min"], type: ["f32", "i32", "u32"], wide: [false, true], lanes: lineLanes },
+  forms: ({ wide }) => (wide ? { x: "vec4" } : {}),
+  source: (bindings, { kind, type, wide, lanes }) => wgsl`
     ${bindings}
     ${isNanHelper}
     ${lineFold(lanes, "values", type, combine(kind, type))}
+    fn load(i: u32) -> ${type} {
+    #if ${wide}
+      let x = load_x(i);
+      return combine_values(combine_values(x.x, x.y), combine_values(x.z, x.w));
+    #else
+      return load_x(i);
+    #endif
+    }
     ${openLine(lanes, "u.outputs")}
       let chunk = line / u.inner;
       let base = chunk / u.chunks * u.width * u.inner + line % u.inner;
@@ -39,9 +58,9 @@ const reduceLines = defineKernel({
       var total = ${type}(0);
     #else
       // An element may count twice, and so a lane needs no least value, which f32 cannot spell.
-      var total = load_x(base + min(first + own, u.width - 1u) * u.inner);
+      var total = load(base + min(first + own, u.width - 1u) * u.inner);
     #endif
-      for (var k = first + own; k < end; k += ${lanes}u) { total = combine_values(total, load_x(base + k * u.inner)); }
+      for (var k = first + own; k < end; k += ${lanes}u) { total = combine_values(total, load(base + k * u.inner)); }
       ${foldLine(lanes, "values", "total")}
       if (live && own == 0u) { store_y(line, total); }
     }`,
@@ -86,27 +105,43 @@ export function reduceAxes(x: Tensor, axes: readonly number[], kind: Reduction, 
   return y;
 }
 
+/** Vectors that one lane of a CPU adapter should at least go over before a second round pays, and lanes that keep it busy. */
+const LEAST_VECTORS = 1024;
+const MOST_LANES = 1024;
+
 function reduceMiddle(x: Tensor, lines: Lines, kind: Reduction, dtype: DType): Tensor {
-  const { outer, inner } = lines;
-  const chunks = chunksOf(lines);
+  const { outer, width, inner } = lines;
+  const walks = x.device.kind !== "hardware" && inner === 1 && width % 4 === 0;
+  const most = Math.max(1, Math.min(Math.floor(width / 4 / LEAST_VECTORS), Math.ceil(MOST_LANES / outer)));
+  const chunks = walks ? most : chunksOf(lines);
   if (chunks === 1) return reduceChunks(x, lines, 1, kind, dtype);
-  const first = reduceChunks(x, lines, chunks, kind, bits(dtype) === 16 ? "f32" : dtype);
+  const step = walks ? Math.ceil(width / 4 / chunks) * 4 : Math.ceil(width / chunks);
+  const first = reduceChunks(x, lines, chunks, kind, bits(dtype) === 16 ? "f32" : dtype, step);
   const second = reduceChunks(first, { outer, width: chunks, inner }, 1, kind, dtype);
   first.dispose();
   return second;
 }
 
 /**
- * Each chunk of each line reduced: chunk c covers ⌈width / chunks⌉ elements from the c-th multiple of that.
+ * Each chunk of each line reduced: chunk c covers `step` elements from the c-th multiple of that.
  *
  * @returns  [outer · chunks · inner]
  */
-export function reduceChunks(x: Tensor, lines: Lines, chunks: number, kind: Reduction, dtype: DType): Tensor {
+export function reduceChunks(
+  x: Tensor,
+  lines: Lines,
+  chunks: number,
+  kind: Reduction,
+  dtype: DType,
+  step: number = Math.ceil(lines.width / chunks),
+): Tensor {
   const { outer, width, inner } = lines;
   const outputs = outer * chunks * inner;
-  const step = Math.ceil(width / chunks);
-  const lanes = inner === 1 ? lanesOf(step, inner, outputs) : 1;
   const type = scalarType(x.dtype);
-  const uniforms = { width, inner, chunks, step, outputs };
-  return reduceLines({ x }, { y: { shape: [outputs], dtype } }, uniforms, { knobs: { kind, type, lanes } }).y;
+  // Four at a time where every chunk is whole vectors.
+  const wide = inner === 1 && width > 0 && width % 4 === 0 && step % 4 === 0;
+  const each = wide ? 4 : 1;
+  const lanes = inner > 1 ? 1 : wide ? wideLanesOf(x.device, step / 4, outputs) : lanesOf(step, inner, outputs);
+  const uniforms = { width: width / each, inner, chunks, step: step / each, outputs };
+  return reduceLines({ x }, { y: { shape: [outputs], dtype } }, uniforms, { knobs: { kind, type, wide, lanes } }).y;
 }

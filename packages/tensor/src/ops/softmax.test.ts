@@ -100,6 +100,8 @@ const large: readonly (readonly [shape: number[], axis: number])[] = [
   [[3, 331, 7], 1],
   [[2, 67, 601], 1],
   [[70_001, 2], 1],
+  [[600, 36], 1],
+  [[513, 132], 1],
 ];
 
 test.for(large)(

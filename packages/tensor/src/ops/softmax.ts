@@ -6,61 +6,82 @@ import { axisOf } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { wgsl } from "../wgsl.ts";
 import { cast } from "./cast.ts";
-import { foldLine, lanesOf, lineFold, lineGroups, lineLanes, linesAlong, openLine } from "./lines.wgsl.ts";
-import { isNanHelper } from "./special.wgsl.ts";
+import { foldLine, lanesOf, lineFold, lineGroups, lineLanes, linesAlong, openLine, wideLanesOf } from "./lines.wgsl.ts";
 
 const uniforms = { width: "u32", inner: "u32", lines: "u32" } as const;
-const knobs = { log: [false, true], lanes: lineLanes } as const;
+const knobs = { log: [false, true], wide: [false, true], lanes: lineLanes } as const;
+
+/** Neighbouring lines of whole vectors are read four elements at a time. `V` is one load, `W` its words. */
+const vectors = (wide: boolean): string =>
+  wide
+    ? `alias V = vec4f; alias W = vec4u;
+       fn across(v: V) -> f32 { return (v.x + v.y) + (v.z + v.w); }
+       fn greatest(v: V) -> f32 { return max(max(v.x, v.y), max(v.z, v.w)); }
+       fn largest(w: W) -> u32 { return max(max(w.x, w.y), max(w.z, w.w)); }`
+    : `alias V = f32; alias W = u32;
+       fn across(v: V) -> f32 { return v; }
+       fn greatest(v: V) -> f32 { return v; }
+       fn largest(w: W) -> u32 { return w; }`;
+
+/** The sum that belongs to a line with NaN or +∞ in it: NaN, in bits that no compiler looks through. */
+const spoiled = "bitcast<f32>(0x7fc00000u | min(u.width, 0u))";
 
 /**
- * Infinities meet here: the greatest element counts as e⁰ = 1 even where its difference to itself is NaN. NaN is carried
- * along by hand: the built-in makes numbers of it on some adapters.
+ * Two loads a round and one walk for both the greatest element and the sum. A lane begins at the least number, so that
+ * no difference is ever that of two infinities, and looks for NaN in the bits: the built-ins make numbers of it on some adapters.
  */
-const combine = `
-  let top = max(a.x, b.x);
-  return vec2f(top, a.y * weight(a.x, top) + b.y * weight(b.x, top));`;
-
 const forward = defineKernel({
   name: "softmax.forward",
   inputs: ["x"],
   outputs: ["y"],
   uniforms,
   knobs,
-  source: (bindings, { log, lanes }) => wgsl`
+  forms: ({ wide }) => (wide ? { x: "vec4", y: "vec4" } : {}),
+  source: (bindings, { log, wide, lanes }) => wgsl`
     ${bindings}
-    ${isNanHelper}
-    fn weight(x: f32, top: f32) -> f32 {
-      let lack = -abs(x - top);
-      return select(select(exp(lack), lack, is_nan(lack)), 1.0, x == top);
-    }
-    ${lineFold(lanes, "state", "vec2f", combine)}
+    ${vectors(wide)}
+    const least = -3.4028234663852886e38;
+    ${lineFold(lanes, "state", "vec2f", "let top = max(a.x, b.x); return vec2f(top, a.y * exp(a.x - top) + b.y * exp(b.x - top));")}
     ${openLine(lanes, "u.lines")}
-      let base = line / u.inner * u.width * u.inner + line % u.inner;
+      let steps = u.width${wide ? " / 4u" : ""};
+      let base = line / u.inner * steps * u.inner + line % u.inner;
       // x: the greatest element so far, y: the sum of e to the power of what the others lack to it.
-      var state = vec2f(load_x(base + min(own, u.width - 1u) * u.inner), 0.0);
-      for (var k = own; k < u.width; k += ${lanes}u) {
+      var state = vec2f(least, 0.0);
+      var words = W();
+      for (var k = own; k < steps; k += ${2 * lanes}u) {
+        let hasNext = k + ${lanes}u < steps;
         let x = load_x(base + k * u.inner);
-        let w = weight(x, state.x);
-        if (x > state.x) { state = vec2f(x, state.y * w + 1.0); } else { state.y += w; }
+        let next = load_x(base + select(k, k + ${lanes}u, hasNext) * u.inner);
+        words = max(words, max(bitcast<W>(x) & W(0x7fffffffu), bitcast<W>(next) & W(0x7fffffffu)));
+        let top = max(greatest(max(x, next)), least);
+        if (top > state.x) { state = vec2f(top, state.y * exp(state.x - top)); }
+        state.y += across(exp(x - state.x) + select(V(), exp(next - state.x), hasNext));
       }
+      if (largest(words) > 0x7f800000u || (bitcast<u32>(state.x) & 0x7fffffffu) == 0x7f800000u) { state = vec2f(least, ${spoiled}); }
       ${foldLine(lanes, "state", "state")}
       let top = state.x;
-      var total = state.y;
-      if ((bitcast<u32>(top) & 0x7f800000u) == 0x7f800000u) { total = bitcast<f32>(bitcast<u32>(top) | 0x400000u); }
+      // Nothing but −∞ adds up to 0.
+      let total = select(state.y, ${spoiled}, state.y == 0.0);
       if (!live) { return; }
     #if ${log}
-      let offset = select(log(total), total, is_nan(total));
-      for (var k = own; k < u.width; k += ${lanes}u) {
-        let i = base + k * u.inner;
-        store_y(i, (load_x(i) - top) - offset);
-      }
+      let offset = select(log(total), total, (bitcast<u32>(total) & 0x7fffffffu) > 0x7f800000u);
     #else
       let scale = 1.0 / total;
-      for (var k = own; k < u.width; k += ${lanes}u) {
-        let i = base + k * u.inner;
-        store_y(i, exp(load_x(i) - top) * scale);
-      }
     #endif
+      for (var k = own; k < steps; k += ${2 * lanes}u) {
+        let hasNext = k + ${lanes}u < steps;
+        let at = base + k * u.inner;
+        let after = base + select(k, k + ${lanes}u, hasNext) * u.inner;
+    #if ${log}
+        let y = (load_x(at) - top) - offset;
+        let next = (load_x(after) - top) - offset;
+    #else
+        let y = exp(load_x(at) - top) * scale;
+        let next = exp(load_x(after) - top) * scale;
+    #endif
+        store_y(at, y);
+        if (hasNext) { store_y(after, next); }
+      }
     }`,
   grid: ({ lines }, { lanes }) => lineGroups(lines, lanes),
 });
@@ -71,24 +92,28 @@ const backward = defineKernel({
   outputs: ["dx"],
   uniforms,
   knobs,
-  source: (bindings, { log, lanes }) => wgsl`
+  forms: ({ wide }) => (wide ? { y: "vec4", dy: "vec4", dx: "vec4" } : {}),
+  source: (bindings, { log, wide, lanes }) => wgsl`
     ${bindings}
-    ${isNanHelper}
+    ${vectors(wide)}
+    fn is_nan(x: V) -> ${wide ? "vec4<bool>" : "bool"} { return (bitcast<W>(x) & W(0x7fffffffu)) > W(0x7f800000u); }
     ${lineFold(lanes, "total", "f32", "return a + b;")}
     ${openLine(lanes, "u.lines")}
-      let base = line / u.inner * u.width * u.inner + line % u.inner;
-      var total = 0.0;
-      for (var k = own; k < u.width; k += ${lanes}u) {
+      let steps = u.width${wide ? " / 4u" : ""};
+      let base = line / u.inner * steps * u.inner + line % u.inner;
+      var sums = V();
+      for (var k = own; k < steps; k += ${lanes}u) {
         let i = base + k * u.inner;
     #if ${log}
-        total += load_dy(i);
+        sums += load_dy(i);
     #else
-        total += load_y(i) * load_dy(i);
+        sums += load_y(i) * load_dy(i);
     #endif
       }
+      var total = across(sums);
       ${foldLine(lanes, "total", "total")}
       if (!live) { return; }
-      for (var k = own; k < u.width; k += ${lanes}u) {
+      for (var k = own; k < steps; k += ${lanes}u) {
         let i = base + k * u.inner;
     #if ${log}
         let y = load_y(i);
@@ -107,10 +132,12 @@ interface Params {
 }
 
 /** The uniforms and knobs for these lines. */
-function plan(x: Tensor, { axis, log }: Params) {
-  const { outer, width, inner } = linesAlong(x.shape, axis);
+function plan(y: Tensor, { axis, log }: Params) {
+  const { outer, width, inner } = linesAlong(y.shape, axis);
   const lines = outer * inner;
-  return [{ width, inner, lines }, { knobs: { log, lanes: lanesOf(width, inner, lines) } }] as const;
+  const wide = inner === 1 && width % 4 === 0;
+  const lanes = wide ? wideLanesOf(y.device, width / 4, lines) : lanesOf(width, inner, lines);
+  return [{ width, inner, lines }, { knobs: { log, wide, lanes } }] as const;
 }
 
 const define = (name: string) =>
@@ -118,7 +145,7 @@ const define = (name: string) =>
     name,
     forward: ([x], params) => forward({ x }, { y: x }, ...plan(x, params)).y,
     saves: { inputs: [false] },
-    vjp: ([x], params, y, dy) => [backward({ y, dy }, { dx: x }, ...plan(x, params)).dx],
+    vjp: ([x], params, y, dy) => [backward({ y, dy }, { dx: x }, ...plan(y, params)).dx],
   });
 const ops = { softmax: define("softmax"), logSoftmax: define("logSoftmax") };
 

@@ -2,6 +2,7 @@
 import { windowsOf } from "../bindings.ts";
 import { halfFunctions } from "../half.wgsl.ts";
 import { type CallableKernel, defineKernel, type Forms, type Scalar } from "../kernel.ts";
+import { elementKnobs, elementsOf, openElements } from "../ops/elements.wgsl.ts";
 import { untaped } from "../tape.ts";
 import type { Tensor } from "../tensor.ts";
 import { main, wgsl } from "../wgsl.ts";
@@ -91,9 +92,10 @@ export function defineUpdate<const S extends string, const U extends Readonly<Re
       outputs: [],
       updates: all.flatMap((k) => kept.map((one) => one + k)),
       uniforms: declared as Readonly<Record<string, Scalar>>,
-      knobs: {},
+      knobs: elementKnobs,
+      prefers: elementsOf,
       forms: (): Forms => forms,
-      source: (bindings) => wgsl`
+      source: (bindings, { each }) => wgsl`
         ${bindings}
         alias T = ${grain === "vec4" ? "vec4f" : "f32"};
         ${isHalf ? halfFunctions[grain] : ""}
@@ -103,22 +105,21 @@ export function defineUpdate<const S extends string, const U extends Readonly<Re
           ${all
             .map(
               (k) => `
-          if (own < (u.lanes${k} + 63u) / 64u) {
-            let i = own * 64u + lane;
-            if (i < u.lanes${k}) { ${lane(k, isHalf)} }
+          if (own < (u.lanes${k} + ${64 * each - 1}u) / ${64 * each}u) {
+            ${openElements(`u.lanes${k}`, each, "own")} ${lane(k, isHalf)} }
             return;
           }
-          own -= (u.lanes${k} + 63u) / 64u;`,
+          own -= (u.lanes${k} + ${64 * each - 1}u) / ${64 * each}u;`,
             )
             .join("")}
         }`,
-      grid: (given) => all.reduce((sum, k) => sum + Math.ceil((given[`lanes${k}`] as number) / 64), 0),
+      grid: (given, { each }) => all.reduce((sum, k) => sum + Math.ceil((given[`lanes${k}`] as number) / 64 / each), 0),
     });
   }
 
   const kernels = new Map<
     string,
-    CallableKernel<string, never, string, Readonly<Record<string, Scalar>>, Record<never, never>>
+    CallableKernel<string, never, string, Readonly<Record<string, Scalar>>, typeof elementKnobs>
   >();
 
   return (pairs: readonly Pair<Updated<S>>[], numbers: { readonly [N in keyof U]: number }): void =>
