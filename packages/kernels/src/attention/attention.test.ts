@@ -16,8 +16,9 @@ import fc from "fast-check";
 import { agree, runs } from "../../test/tools/agree.ts";
 import { attention, attentionOp } from "./attention.ts";
 import { cases } from "./attention.cases.ts";
-import { attentionKernels } from "./kernels.ts";
+import { attentionKernels, withSetting } from "./kernels.ts";
 import type { AttentionParams, AttentionRule } from "./options.ts";
+import { attend } from "./run.ts";
 import { visibleKeys } from "./visible.ts";
 
 checkOp(cases);
@@ -96,6 +97,48 @@ test(
 const int = (random: Random, values: readonly number[], shape: readonly number[]): Tensor =>
   tensor(random.device, Int32Array.from(values), { shape, dtype: "i32" });
 const exchange = (x: Tensor): Tensor => permute(x, [0, 2, 1, 3]);
+
+test("rows in several chunks agree with those in one", async ({ device, random }) => {
+  const [q, k, v] = [0, 1, 2].map(() => random.normal([1, 300, 8, 4])) as [Tensor, Tensor, Tensor];
+  const params: AttentionParams = { scale: 0.5, causal: true, rules: [] };
+  const want = attentionOp.spec.reference?.([q, k, v], params) as Tensor;
+  for (const setting of attentionKernels.settings().filter((one) => attentionKernels.runsOn(device, one))) {
+    await attentionKernels.with(setting, () =>
+      expect(attentionOp(q, k, v, params)).toBeClose(want, { absolute: 1e-5 }),
+    );
+  }
+});
+
+// One form of the kernel, with all that it can do: the others take CPU adapters long to compile, and are run where it is used.
+test(
+  "the kernel for GPUs gives the same, with the sums that gradients read",
+  { timeout: 120_000 },
+  async ({ random }) => {
+    const [B, Lq, Lk, H, G, K, W] = [2, 41, 75, 4, 2, 36, 40];
+    const values = random.normals(B * Lk * G * W);
+    for (let b = 0; b < B; b++) values.fill(Number.NaN, (b * Lk + 70) * G * W, (b + 1) * Lk * G * W);
+    const ranges = Array.from({ length: B * Lq }, (_, n) => [n % 7, n % 5 === 0 ? 0 : 40 + (n % 31)]).flat();
+    const call = {
+      q: random.normal([B, Lq, H, K], 2),
+      k: random.normal([B, Lk, G, K]),
+      v: tensor(random.device, values, { shape: [B, Lk, G, W] }),
+      visible: int(random, ranges, [B, Lq, 2]),
+      params: {
+        scale: 0.3,
+        causal: true,
+        rules: [
+          { queries: [5, 30], keys: [2, 50], bias: -0.7 },
+          { queries: [0, 41], keys: [20, 24], bias: -Infinity, sequence: 1 },
+        ],
+      } satisfies AttentionParams,
+    };
+    const want = withSetting({ arrangement: "own", workspace: 8 }, () => attend(call));
+    const got = withSetting({ arrangement: "flash" }, () => attend(call));
+    expect((await want.y.read()).every(Number.isFinite)).toBe(true);
+    await expect(got.y).toBeClose(want.y, { absolute: 1e-5 });
+    await expect(got.total).toBeClose(want.total, { absolute: 1e-4, relative: 1e-6 });
+  },
+);
 
 test("odd widths, and the composition of @rot/tensor", async ({ random }) => {
   const inputs = [random.normal([2, 5, 6, 7]), random.normal([2, 9, 2, 7]), random.normal([2, 9, 2, 3])] as const;

@@ -26,14 +26,13 @@ export const attentionOp = defineOp<readonly [q: Tensor, k: Tensor, v: Tensor, .
     if (q.size === 0 || v.size === 0) {
       return [zeros(q.device, [B, Lq, H, v.shape[3] as number], q.dtype), zeros(q.device, [B, Lq, H])];
     }
-    const { y, total } = attend(q, k, v, visible, params);
+    const { y, total } = attend({ q, k, v, visible, params });
     return needs.includes(true) ? [cast(y, q.dtype), total] : cast(y, q.dtype);
   },
 
-  vjp(inputs, params, y, dy, needs, [total]) {
-    const [q, k, v] = inputs;
+  vjp([q, k, v, visible], params, y, dy, needs, [total]) {
     if (q.size === 0 || v.size === 0) return [...zerosLike(dy, [q, k, v]), null];
-    return [...attendBack(inputs, params, y, total as Tensor, dy, needs), null];
+    return [...attendBack({ q, k, v, visible, params }, y, total as Tensor, dy, needs), null];
   },
 });
 
@@ -61,8 +60,8 @@ function checkHeads(who: string, q: Tensor, k: Tensor, v: Tensor): void {
  * Keys that no query of their sequence sees may hold anything, NaN too, as the unused tail of a cache does. (Where one query
  * sees a NaN or an infinite value, queries beside it may come out NaN too, whether they see it or not.)
  *
- * Besides its results it holds 8 MiB of scores at one time, and 16 MiB on the way back, more only where 16 rows of every
- * sequence and key/value head take more.
+ * Besides its results it holds 8 MiB of scores at one time, and 16 MiB on the way back, more only where some rows of every
+ * sequence and key/value head take more; on CPU adapters keys and values once more, in f32; on GPUs no scores forward.
  *
  * @param q  [B, Lq, H, K]
  * @param k  [B, Lk, G, K], perhaps of 16 bits; G divides H

@@ -1,37 +1,93 @@
-/** Every form of attention's kernels, made when it is first called, and the one knob they share. */
-import type { CallableKernel, Device, Kernel, Scalar, Setting } from "@rot/tensor/kernel";
+/** Every form of attention's kernels, made when it is first called, and the settings they share. */
+import {
+  type CallableKernel,
+  type Device,
+  hashOf,
+  isVectorUnit,
+  type Kernel,
+  type Knobs,
+  type KnobValues,
+  type Scalar,
+  type Setting,
+} from "@rot/tensor/kernel";
 import type { Tensor } from "@rot/tensor";
+import { flash } from "./flash.wgsl.ts";
+import { packKeys, packRows, packValues, panelGather, panelScores, panelSoftmax } from "./panels.wgsl.ts";
 import { gather, scatter, scores } from "./products.wgsl.ts";
-import { normalise } from "./rows.wgsl.ts";
-import { type Arrangement, knobs, needs, prefers } from "./tile.wgsl.ts";
+import { bounds, normalise } from "./rows.wgsl.ts";
+import { type Arrangement, type Layout, needs, prefers } from "./tile.wgsl.ts";
 
-type Form = CallableKernel<string, never, string, Readonly<Record<string, Scalar>>, typeof knobs>;
-type Tensors = Readonly<Record<string, Tensor | undefined>>;
+/**
+ * How attention is made, forward:
+ *
+ * - `own`, `shared`: scores of some rows, their softmax, and the product with the values, by the tiles of `tile.wgsl.ts`
+ * - `panels`: the same by panels, for CPU adapters
+ * - `flash`: in one kernel, for GPUs
+ *
+ * Gradients go by the tiles: of `flash` by `own`, of `panels` by `shared`.
+ */
+export type AttentionSetting = Readonly<
+  /** `workspace`: MiB of scores at one time. */
+  { arrangement: "own" | "shared" | "panels"; workspace: 2 | 8 } | { arrangement: "flash" }
+>;
 
-let forced: Arrangement | undefined;
+const settings: readonly AttentionSetting[] = [
+  { arrangement: "own", workspace: 8 },
+  { arrangement: "shared", workspace: 8 },
+  { arrangement: "shared", workspace: 2 },
+  { arrangement: "panels", workspace: 8 },
+  { arrangement: "panels", workspace: 2 },
+  { arrangement: "flash" },
+];
+
+const tilesOf = ({ arrangement }: AttentionSetting): Arrangement => ({
+  arrangement: arrangement === "own" || arrangement === "flash" ? "own" : "shared",
+});
+
+/** The settings that a device can run. CPU adapters can run `flash` too, and take many seconds to compile it. */
+export const settingsOn = (device: Device): readonly AttentionSetting[] =>
+  settings.filter((setting) => {
+    if (setting.arrangement === "panels") return isVectorUnit(device);
+    if (setting.arrangement === "flash") return device.kind === "hardware";
+    return needs(tilesOf(setting)).every((name) => device.features.has(name));
+  });
+
+let forced: AttentionSetting | undefined;
+
+/** The setting that a test, the tuner or a call under way asks for. */
+export const forcedSetting = (): AttentionSetting | undefined => forced;
+
+/** Runs `f` with one setting. */
+export function withSetting<T>(setting: AttentionSetting, f: () => T): T {
+  const was = forced;
+  forced = setting;
+  try {
+    return f();
+  } finally {
+    forced = was;
+  }
+}
 
 /** All of attention's kernels as tests and the tuner see them: one. */
 export const attentionKernels: Kernel = {
   kernelName: "attention",
-  settings: () => knobs.arrangement.map((arrangement) => ({ arrangement })),
-  runsOn: (device, setting) => needs(setting as unknown as Arrangement).every((name) => device.features.has(name)),
-  with<T>(setting: Setting, f: () => T): T {
-    const was = forced;
-    forced = setting as unknown as Arrangement;
-    try {
-      return f();
-    } finally {
-      forced = was;
-    }
-  },
+  settings: () => settings as readonly KnobValues[],
+  runsOn: (device, setting) => settingsOn(device).includes(setting as unknown as AttentionSetting),
+  with: (setting, f) => withSetting(setting as unknown as AttentionSetting, f),
 };
 
-/** The setting that a call on this device will have. */
-export const settingOn = (device: Device): Arrangement => forced ?? prefers(device);
+/** The tiles that a call on this device will have. */
+export const tilesOn = (device: Device): Arrangement => (forced ? tilesOf(forced) : prefers(device));
+
+type Form<K extends Knobs> = CallableKernel<string, never, string, Readonly<Record<string, Scalar>>, K>;
+type Tensors = Readonly<Record<string, Tensor | undefined>>;
 
 /** Makes each form of a kernel once. Tensors that a form does not have may be undefined. */
-function forms<A extends readonly unknown[]>(build: (...args: A) => Form) {
-  const made = new Map<string, Form>();
+function forms<A extends readonly unknown[], K extends Knobs>(
+  build: (...args: A) => Form<K>,
+  knobsOn: (device: Device) => Setting<K>,
+) {
+  const made = new Map<string, Form<K>>();
   return (...args: A) => {
     const key = JSON.stringify(args);
     let form = made.get(key);
@@ -42,14 +98,50 @@ function forms<A extends readonly unknown[]>(build: (...args: A) => Form) {
         string,
         Tensor
       >;
-      // One setting for all the kernels of a call: they share tiles, so the tuner may not choose for each.
       const { device } = Object.values(given)[0] as Tensor;
-      kernel(given, {}, uniforms, { knobs: settingOn(device) });
+      kernel(given, {}, uniforms, { knobs: knobsOn(device) });
     };
   };
 }
 
-export const scoresKernel = forms(scores);
-export const gatherKernel = forms(gather);
-export const scatterKernel = forms(scatter);
-export const normaliseKernel = forms(normalise);
+const none = (): Setting<Record<never, never>> => ({});
+
+// One setting for all the kernels of a call: they share tiles, so the tuner may not choose for each.
+export const scoresKernel = forms(scores, tilesOn);
+export const gatherKernel = forms(gather, tilesOn);
+export const scatterKernel = forms(scatter, tilesOn);
+export const normaliseKernel = forms(normalise, tilesOn);
+export const boundsKernel = forms(bounds, none);
+export const flashKernel = forms(flash, none);
+export const panelKernels = {
+  keys: forms(packKeys, none),
+  values: forms(packValues, none),
+  scores: forms(panelScores, none),
+  gather: forms(panelGather, none),
+};
+
+const sources = new WeakMap<Device, string>();
+
+/** Changes with the WGSL of any way forward. */
+export function sourceOn(device: Device): string {
+  let source = sources.get(device);
+  if (source === undefined) {
+    const layout: Layout = { rows: 16, visible: true, rules: 1 };
+    const all = [scores(layout, "score"), normalise(layout), gather(layout), bounds(layout)];
+    const panels = [
+      packRows,
+      packKeys(layout),
+      packValues(layout),
+      panelScores(layout),
+      panelSoftmax,
+      panelGather(layout),
+    ];
+    const kernels = [
+      ...all,
+      ...(isVectorUnit(device) ? panels : []),
+      ...(device.kind === "hardware" ? [flash(layout, 1)] : []),
+    ];
+    sources.set(device, (source = hashOf(...kernels.map((kernel) => kernel.sourceOn(device)))));
+  }
+  return source;
+}

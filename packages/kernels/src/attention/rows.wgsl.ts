@@ -90,6 +90,37 @@ export function normalise(layout: Layout) {
   });
 }
 
+/** For each tile of query rows which keys some of its rows see, [x, y), and which all of them see, [z, w). */
+export function bounds(layout: Layout) {
+  const { rows } = layout;
+  return defineKernel({
+    name: "attention.bounds",
+    inputs: (layout.visible ? ["visible"] : []) as readonly string[],
+    updates: ["bounds"] as readonly string[],
+    uniforms: ruleUniforms(0),
+    outputs: [],
+    knobs: {},
+    forms: () => ({ bounds: "vec4" }),
+    source: (bindings) => wgsl`
+      ${bindings}
+      ${rangeOf(layout)}
+      ${main(64)}
+        let i = group * 64u + lane;
+        if (i >= u.pairs * u.down) { return; }
+        let first = i % u.down * ${rows}u;
+        var some = vec2u(u.keys, 0u);
+        var all = vec2u(0u, u.keys);
+        for (var place = first; place < min(first + ${rows}u, u.queries * u.repeats); place++) {
+          let range = range_of(i / u.down, place);
+          if (range.y > 0u) { some = vec2u(min(some.x, range.x), max(some.y, range.y)); }
+          all = vec2u(max(all.x, range.x), min(all.y, range.y));
+        }
+        store_bounds(i, vec4i(select(vec4u(0u, 0u, all), vec4u(some, all), some.y > 0u)));
+      }`,
+    grid: ({ pairs = 0, down = 0 }) => Math.ceil((pairs * down) / 64),
+  });
+}
+
 /** For each tile of 16 keys the queries [begin, end) among which all are that see one of them. */
 export const spansOf = defineKernel({
   name: "attention.spans",

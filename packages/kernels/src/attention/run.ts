@@ -1,115 +1,122 @@
 /**
  * Attention and its gradients on the device. Scores exist for some query rows at a time, in a buffer of bounded size, and
- * each chunk of rows goes through the products one after the other.
+ * each chunk of rows goes through the products one after the other; or they never exist at all.
  */
 import { binary, cast, type DType, sum, type Tensor, zeros } from "@rot/tensor";
-import { emptyTensor } from "@rot/tensor/kernel";
+import { emptyTensor, isVectorUnit, powerOfFour, tunedSetting } from "@rot/tensor/kernel";
 import { busyLanes } from "../shared/defaults.ts";
-import { gatherKernel, normaliseKernel, scatterKernel, scoresKernel, settingOn } from "./kernels.ts";
-import type { AttentionParams, AttentionRule } from "./options.ts";
+import { attendByFlash, fitsFlash } from "./flash.ts";
+import {
+  type AttentionSetting,
+  attentionKernels,
+  forcedSetting,
+  gatherKernel,
+  normaliseKernel,
+  scatterKernel,
+  scoresKernel,
+  settingsOn,
+  sourceOn,
+  tilesOn,
+  withSetting,
+} from "./kernels.ts";
+import { attendByPanels, fitsPanels } from "./panels.ts";
+import {
+  type Attended,
+  type Call,
+  chunksOf,
+  guarded,
+  type Problem,
+  problemOf,
+  rowsAndPairs,
+  strip,
+  up,
+} from "./problem.ts";
 import { spansOf } from "./rows.wgsl.ts";
-import type { Layout } from "./tile.wgsl.ts";
+import { prefers } from "./tile.wgsl.ts";
 
-/** Bytes of scores at one time, if the shape lets it be so few. */
-const WORKSPACE = 8 * 2 ** 20;
+/** MiB of scores at one time where nothing was measured. */
+const WORKSPACE = 8;
 /** Rows of a tile of keys, and what chunks are multiples of. */
 const TILE = 16;
-/** Rules come in so many, that fewer kernels are compiled. */
-const RULES = 4;
 /** Query rows up to which the keys may be cut into parts, and the keys of a part. */
 const FEW_ROWS = 64;
 const LEAST_PART = 256;
 
-/** A problem as the kernels see it. */
-interface Problem {
-  readonly layout: Layout;
-  readonly visible: Tensor | undefined;
-  /** Query rows of a pair, and pairs of a sequence and a key/value head. */
-  readonly rows: number;
-  readonly pairs: number;
-  /** Rows of a chunk, and elements from one row of scores to the next. */
-  readonly chunk: number;
-  readonly pitch: number;
-  readonly uniforms: Readonly<Record<string, number>>;
+/** Attention of `q` on `k` and `v`, in the way that suits the device and the problem. */
+export function attend(call: Call): Attended {
+  const setting = settingOf(call);
+  return withSetting(setting, () => {
+    if (setting.arrangement === "flash") return attendByFlash(call);
+    if (setting.arrangement === "panels") return attendByPanels(call, setting.workspace);
+    return attendByTiles(call, setting.workspace);
+  });
 }
 
-/** All that the products with scores must know of rules is whether there are any. */
-const guarded = (layout: Layout): Layout => ({ ...layout, rules: !layout.visible && layout.rules > 0 ? 1 : 0 });
+/** Whether a way leads to the result at all. */
+function serves(call: Call, { arrangement }: AttentionSetting): boolean {
+  return arrangement === "panels" ? fitsPanels(call) : arrangement !== "flash" || fitsFlash(call);
+}
 
-const up = (n: number, step: number): number => Math.ceil(n / step) * step;
+/** Few rows are too little work for a workgroup of `flash`, and reread too little for panels. */
+function preferred(call: Call): AttentionSetting {
+  const { device } = call.q;
+  const isTall = rowsAndPairs(call)[0] > FEW_ROWS;
+  const panels = { arrangement: "panels", workspace: WORKSPACE } as const;
+  const flash = { arrangement: "flash" } as const;
+  if (isTall && isVectorUnit(device) && serves(call, panels)) return panels;
+  if (isTall && device.kind === "hardware" && serves(call, flash)) return flash;
+  return { ...prefers(device), workspace: WORKSPACE };
+}
 
-function problemOf(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | undefined, params: AttentionParams): Problem {
-  const { B, Lq, H, K } = q.dims("B Lq H K");
-  const { Lk, G, W } = v.dims("_ Lk G W");
-  const [repeats, pairs, pitch] = [H / G, B * G, up(Lk, 4)];
-  const rows = Lq * repeats;
-  const most = Math.max(TILE, Math.floor(WORKSPACE / (4 * pitch * pairs) / TILE) * TILE);
-  const nowhere: AttentionRule = { queries: [0, 0], keys: [0, 0], bias: 0 };
-  const padding = Array<AttentionRule>(up(params.rules.length, RULES) - params.rules.length).fill(nowhere);
-  const rules = [...params.rules, ...padding].map(({ queries, keys, bias, sequence }, r) => ({
-    [`from_${r}`]: queries[0],
-    [`to_${r}`]: queries[1],
-    [`begin_${r}`]: keys[0],
-    [`end_${r}`]: keys[1],
-    [`start_${r}`]: sequence ?? 0,
-    [`stop_${r}`]: sequence === undefined ? B : sequence + 1,
-    [`bias_${r}`]: Math.max(bias, -1e37),
-  }));
-  return {
-    layout: {
-      rows: rows <= 8 || settingOn(k.device).arrangement === "own" ? 8 : 16,
-      visible: visible !== undefined,
-      rules: rules.length,
-    },
-    visible,
-    rows,
-    pairs,
-    chunk: Math.min(most, up(rows, TILE)),
-    pitch,
-    uniforms: Object.assign(
-      {
-        queries: Lq,
-        keys: Lk,
-        heads: H,
-        groups: G,
-        repeats,
-        width: K,
-        values: W,
-        reach: params.causal ? Lk - Lq : Lk,
-        step: visible && visible.shape[0] === B && B > 1 ? Lq : 0,
-        pitch,
-        pairs,
-        parts: 1,
-        part: pitch,
-        stride: 0,
-        columns: 0,
-        lanes: k.device.subgroupSize,
-        scale: params.scale,
+/** The way that a test forces, the tuner has found, or the rules above prefer. */
+function settingOf(call: Call): AttentionSetting {
+  const { q, k, v, visible, params } = call;
+  const { device } = q;
+  const usual = preferred(call);
+  const forced = forcedSetting();
+  if (forced) return serves(call, forced) ? forced : usual;
+  const name = attentionKernels.kernelName;
+  if (!device.tunings.concerns(name)) return usual;
+  const isSame = (one: AttentionSetting): boolean => JSON.stringify(one) === JSON.stringify(usual);
+  const lengths = [...rowsAndPairs(call), k.shape[1] as number, q.shape[3] as number, v.shape[3] as number];
+  const found = tunedSetting<AttentionSetting>(
+    device,
+    {
+      name,
+      source: sourceOn(device),
+      problem: [
+        ...[q, k, v].map(({ dtype }) => dtype),
+        [params.causal, visible, params.rules.length > 0].map((flag) => Number(Boolean(flag))).join(""),
+        ...lengths.map(powerOfFour),
+      ].join(" "),
+      settings: () => [usual, ...settingsOn(device).filter((one) => serves(call, one) && !isSame(one))],
+      tensors: { q, k, v, ...(visible && { visible }) },
+      updates: [],
+      run(tensors, setting) {
+        const { q, k, v } = tensors as { q: Tensor; k: Tensor; v: Tensor };
+        const { y, total } = withSetting(setting, () => attend({ q, k, v, visible: tensors["visible"], params }));
+        return [y, total];
       },
-      ...rules,
-    ),
-  };
+    },
+    () => settingsOn(device),
+  );
+  return found && serves(call, found) ? found : usual;
 }
 
-/** The uniforms of each chunk, with `down`, its tiles of rows. */
-function* chunksOf({ rows, chunk, layout, uniforms }: Problem) {
-  for (let first = 0; first < rows; first += chunk) {
-    yield { ...uniforms, first, rows: chunk, down: Math.ceil(Math.min(chunk, rows - first) / layout.rows) };
-  }
-}
+const tileProblem = (call: Call, workspace: number): Problem => {
+  const isShort = rowsAndPairs(call)[0] <= 8 || tilesOn(call.q.device).arrangement === "own";
+  return problemOf(call, { rows: isShort ? 8 : TILE, step: TILE, columns: 4, workspace });
+};
 
-const strip = ({ pairs, chunk, pitch }: Problem, like: Tensor, label: string): Tensor =>
-  emptyTensor(like.device, { shape: [pairs, chunk, pitch], dtype: "f32" }, label);
-
-/** The result in f32, and ln Σ exp(score) of each query and head, [B, Lq, H]. */
-export function attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | undefined, params: AttentionParams) {
+function attendByTiles(call: Call, workspace: number): Attended {
+  const { q, k, v, visible } = call;
   const { device } = q;
   const { B, Lq, H } = q.dims("B Lq H _");
   const { Lk, W } = v.dims("_ Lk _ W");
-  const problem = problemOf(q, k, v, visible, params);
+  const problem = tileProblem(call, workspace);
   const { layout, rows, pairs } = problem;
   const plain = { ...layout, rules: 0 };
-  const p = strip(problem, q, "attention.scores");
+  const p = strip(problem, "attention.scores");
   const parts =
     rows > FEW_ROWS ? 1 : Math.max(1, Math.min(Math.ceil(busyLanes(device) / (pairs * W)), Math.ceil(Lk / LEAST_PART)));
   const y = emptyTensor(device, { shape: [parts, B, Lq, H, W], dtype: "f32" }, "attention");
@@ -127,20 +134,20 @@ export function attend(q: Tensor, k: Tensor, v: Tensor, visible: Tensor | undefi
 
 /** The cotangents of q, k and v; null for those that are not wanted. */
 export function attendBack(
-  [q, k, v, visible]: readonly [Tensor, Tensor, Tensor, ...Tensor[]],
-  params: AttentionParams,
+  call: Call,
   y: Tensor,
   total: Tensor,
   dy: Tensor,
   needs: readonly boolean[],
 ): readonly [Tensor | null, Tensor | null, Tensor | null] {
+  const { q, k, v, visible } = call;
   const { device } = q;
-  const problem = problemOf(q, k, v, visible, params);
+  const problem = tileProblem(call, WORKSPACE);
   const { layout, uniforms } = problem;
   const [K, W] = [uniforms["width"], uniforms["values"]] as [number, number];
   const slopes = needs[0] || needs[1];
-  const p = strip(problem, q, "attention.probabilities");
-  const ds = slopes ? strip(problem, q, "attention.slopes") : null;
+  const p = strip(problem, "attention.probabilities");
+  const ds = slopes ? strip(problem, "attention.slopes") : null;
   const delta = slopes ? sum(binary.mul(cast(dy, "f32"), cast(y, "f32")), -1) : null;
   const dq = needs[0] ? emptyTensor(device, { shape: q.shape, dtype: "f32" }, "attention.dq") : null;
   const dk = needs[1] ? zeros(device, k.shape) : null;

@@ -29,7 +29,7 @@ export const prefers = ({ kind, subgroupSize }: Device): Arrangement => ({
 /** What is compiled in. */
 export interface Layout {
   /** Rows of a tile. */
-  readonly rows: 8 | 16;
+  readonly rows: 8 | 16 | 32 | 64;
   /** Whether every query has a range of its own. */
   readonly visible: boolean;
   /** How many rules there are; their number is rounded up with some that hold nowhere. */
