@@ -1,7 +1,7 @@
 /**
  * Installs the engines that `npm run bench -- --peers` measures ours against, into this folder.
  *
- *     node benchmarks/peers/setup.mjs [javascript] [python]
+ *     npm run peers -- [javascript] [python]
  *
  * Without a word it installs both. PyTorch takes gigabytes and Python 3.11; the rest about 750 MB.
  */

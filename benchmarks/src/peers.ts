@@ -35,7 +35,7 @@ const engines: Readonly<Record<string, Engine>> = {
   "numpy-cpu": { kind: "cpu", driver: ["numpy_cpu.py"], needs: python },
 };
 
-const INSTALL = "not installed; node benchmarks/peers/setup.mjs does that";
+const INSTALL = "not installed; npm run peers does that";
 
 /** An engine that waits must not keep the cores busy: others are being timed. */
 const QUIET = { OMP_WAIT_POLICY: "PASSIVE", KMP_BLOCKTIME: "0" };

@@ -1,5 +1,5 @@
 import { ShapeError, tensor, zeros } from "@rot/tensor";
-import { type Activation, productKernel } from "@rot/tensor/kernel";
+import { type Activation, productEndings, productKernel } from "@rot/tensor/kernel";
 import { checkGradients, checkOp, expect, test } from "@rot/tensor/testing";
 import fc from "fast-check";
 import { agree, dtypes, runs, shapeOf, toleranceOf } from "../../test/tools/agree.ts";
@@ -9,7 +9,7 @@ import { linear, linearOp } from "./linear.ts";
 checkOp(cases);
 
 const lengths = fc.oneof(fc.integer({ min: 0, max: 9 }), fc.integer({ min: 30, max: 66 }));
-const settings = productKernel.settings();
+const settings = productEndings.settings();
 
 /** Few enough to be compiled soon; the cases above have the others. */
 const endings: readonly { bias: boolean; activation: Activation | null; residual: boolean }[] = [

@@ -11,7 +11,7 @@ import {
   type Tensor,
   unary,
 } from "@rot/tensor";
-import { type Activation, activationVjp, multiply, productKernel } from "@rot/tensor/kernel";
+import { type Activation, activationVjp, multiply, productEndings } from "@rot/tensor/kernel";
 import { checkFloats, rowsOf } from "../shared/rows.ts";
 
 interface Params {
@@ -46,7 +46,7 @@ const promoted = (...tensors: readonly (Tensor | undefined)[]): DType =>
 /** {@link linear} as the tape, the tests and the benchmarks know it: `x`, `weight` and perhaps `bias` and `residual`. */
 export const linearOp = defineOp<readonly Tensor[], Params>({
   name: "linear",
-  kernels: [productKernel],
+  kernels: [productEndings],
 
   check(inputs, params) {
     const { x, weight, bias, residual } = named(inputs, params);

@@ -2,4 +2,4 @@
 export { type Call, collectCalls, type Collector, freeCall } from "./calls.ts";
 export { type Candidate, type Measured, measureCall, type MeasureOptions } from "./measure.ts";
 export { type Problem, problems } from "./problems.ts";
-export { choicesOf, printSetting, tuneCalls, withTuning } from "./tune.ts";
+export { choicesOf, printSetting, startTuning, tuneCalls, type Tuning, withTuning } from "./tune.ts";

@@ -121,11 +121,17 @@ test("what a call changes in place is compared too, each time from the same star
 });
 
 test("results may differ as their dtype rounds, and by nothing more", () => {
-  const apart = (dtype: DType, a: number, b: number) =>
-    difference([{ dtype, values: [a, 100] }], [{ dtype, values: [b, 100] }]) !== null;
+  const apart = (dtype: DType, a: number, b: number, precision?: DType) =>
+    difference([{ dtype, values: [a, 100] }], [{ dtype, values: [b, 100] }], precision) !== null;
   expect([apart("f32", 1, 1.005), apart("f32", 1, 1.05)]).toEqual([false, true]);
   expect([apart("bf16", 1, 2), apart("bf16", 1, 4)]).toEqual([false, true]);
   expect([apart("f16", 1, 1.1), apart("f16", 1, 1.5)]).toEqual([false, true]);
+  expect([apart("f32", 1, 1.1, "f16"), apart("f32", 1, 1.5, "f16"), apart("bf16", 1, 2, "f16")]).toEqual([
+    false,
+    true,
+    false,
+  ]);
+  expect(apart("i32", 1, 2, "f16")).toBe(true);
   expect([apart("i32", 1, 1), apart("i32", 1, 2), apart("bool", 0, 1)]).toEqual([false, true, true]);
   expect([apart("f32", NaN, NaN), apart("f32", Infinity, Infinity), apart("f32", Infinity, 1)]).toEqual([
     false,

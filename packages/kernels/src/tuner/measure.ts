@@ -37,8 +37,12 @@ export interface MeasureOptions {
 /** A round of one candidate takes about so long, that the clock and the wait for the device weigh little. */
 const ROUND_MILLISECONDS = 4;
 const MOST_REPETITIONS = 100;
+/** Of a slow call there are fewer rounds than asked for, as many as one candidate runs in such a time, but three. */
+const MOST_MILLISECONDS = 1000;
 /** A candidate that took so many times the best one's time, each at the better of some first runs, is not timed again. */
 const HOPELESS = 4;
+/** Of calls that take so long one run says as much as several. */
+const LONG_MILLISECONDS = 20;
 const FIRST_RUNS = 3;
 /** What a setting must gain to take the usual one's place: less is noise, and would make the choice one of luck. */
 const WORTH = 0.92;
@@ -113,7 +117,7 @@ async function judge(device: Device, call: Call): Promise<Judged[]> {
     try {
       const result = await resultOf(call, setting);
       await device.sync();
-      const group = groups.find((one) => difference(result, one.result) === null);
+      const group = groups.find((one) => difference(result, one.result, call.precision) === null);
       if (group) group.members.push(setting);
       else groups.push({ result, members: [setting] });
     } catch (error) {
@@ -128,7 +132,7 @@ async function judge(device: Device, call: Call): Promise<Judged[]> {
     if (failure !== undefined) return { setting, verdict: "failed", reason: failure };
     const group = groups.find(({ members }) => members.includes(setting));
     if (!group || !right || group === right) return { setting, verdict: "timed" };
-    return { setting, verdict: "differs", reason: difference(group.result, right.result) ?? "" };
+    return { setting, verdict: "differs", reason: difference(group.result, right.result, call.precision) ?? "" };
   });
 }
 
@@ -153,8 +157,12 @@ async function resultOf(call: Call, setting: KnobValues): Promise<Result[]> {
 /** How far two settings' results may be apart, of the largest value: what another order of adding costs. */
 const tolerances: Readonly<Record<DType, number>> = { f32: 1e-4, f16: 2 ** -9, bf16: 2 ** -6, i32: 0, u32: 0, bool: 0 };
 
-/** Says how a result differs from another; null where the tolerance explains it. */
-export function difference(got: readonly Result[], want: readonly Result[]): string | null {
+/**
+ * Says how a result differs from another; null where the tolerance explains it.
+ *
+ * @param precision  what values were rounded to on the way
+ */
+export function difference(got: readonly Result[], want: readonly Result[], precision?: DType): string | null {
   for (const [i, { dtype, values }] of want.entries()) {
     const other = (got[i] as Result).values;
     let [scale, worst, at] = [0, 0, -1];
@@ -167,7 +175,8 @@ export function difference(got: readonly Result[], want: readonly Result[]): str
       if (!(apart < Infinity)) return `result ${i} is ${a} instead of ${b} at element ${j}`;
       if (apart > worst) [worst, at] = [apart, j];
     }
-    if (at >= 0 && worst > tolerances[dtype] * (isFloat(dtype) ? scale : 1)) {
+    const tolerance = Math.max(tolerances[dtype], isFloat(dtype) && precision ? tolerances[precision] : 0);
+    if (at >= 0 && worst > tolerance * (isFloat(dtype) ? scale : 1)) {
       return `result ${i} is ${other[at]} instead of ${values[at]} at element ${at}`;
     }
   }
@@ -205,7 +214,8 @@ async function time(
     for (let turn = 0; turn < FIRST_RUNS; turn++) {
       const soFar = Math.min(...first.values());
       for (const setting of settings) {
-        if ((first.get(setting) ?? 0) > HOPELESS ** 2 * soFar) continue;
+        const hopeless = soFar > LONG_MILLISECONDS ? HOPELESS : HOPELESS ** 2;
+        if ((first.get(setting) ?? 0) > hopeless * soFar) continue;
         first.set(setting, Math.min(first.get(setting) ?? Infinity, await once(setting, 1)));
       }
     }
@@ -214,7 +224,8 @@ async function time(
     // The usual setting is what the others are measured by.
     const inRun = settings.filter((one, i) => i === 0 || (first.get(one) as number) <= HOPELESS * best);
     const taken = new Map(settings.map((setting) => [setting, [] as number[]]));
-    for (let turn = 0; turn < rounds; turn++) {
+    const turns = Math.min(rounds, Math.max(3, Math.floor(MOST_MILLISECONDS / best)));
+    for (let turn = 0; turn < turns; turn++) {
       // Each round begins with another one, for the first of a round may find the caches cold.
       for (let i = 0; i < inRun.length; i++) {
         const setting = inRun[(i + turn) % inRun.length] as KnobValues;

@@ -1,10 +1,11 @@
 /** What `rot-cli tune` runs: the sizes that models have, and every case of every op. */
-import { binary, grad, isFloat, print, randn, requireGrad, type Shape, sum, type Tensor } from "@rot/tensor";
+import { binary, cast, grad, isFloat, print, randn, requireGrad, type Shape, sum, type Tensor } from "@rot/tensor";
 import { Random } from "@rot/tensor/cases";
 import type { Device } from "@rot/tensor/kernel";
 import { addNorm } from "../add-norm/add-norm.ts";
 import { type AnyCases, kernelCases } from "../cases.ts";
 import { layerNorm } from "../layer-norm/layer-norm.ts";
+import { linear } from "../linear/linear.ts";
 import { rmsNorm } from "../rms-norm/rms-norm.ts";
 import { rotary } from "../rotary/rotary.ts";
 import { sample } from "../sampling/sampling.ts";
@@ -49,6 +50,28 @@ const models: readonly Problem[] = lengths.flatMap((L) => [
   ),
 ]);
 
+/**
+ * Projections: D to D, D to F and back, with trained f32 weights and with frozen bf16 ones. Lengths of the middle of the
+ * classes in which products share a choice.
+ */
+const products: readonly Problem[] = lengths.flatMap((L) =>
+  [
+    [2048, 2048],
+    [2048, 6144],
+    [6144, 2048],
+  ].flatMap(([K, N]) =>
+    (["f32", "bf16"] as const).map((dtype): Problem => ({
+      name: `linear ${print([L, K as number])} ${print([N as number, K as number])} ${dtype}`,
+      run(device) {
+        const x = requireGrad(randn(device, [L, K as number], { seed: 1 }));
+        const weight = cast(randn(device, [N as number, K as number], { seed: 2 }), dtype);
+        const leaves = dtype === "f32" ? [x, requireGrad(weight)] : [x];
+        backwards(linear(x, weight), leaves);
+      },
+    })),
+  ),
+);
+
 const vocabulary = 151_936;
 
 const samples: readonly Problem[] = [4, 1].map((rows) => ({
@@ -59,6 +82,7 @@ const samples: readonly Problem[] = [4, 1].map((rows) => ({
 /** Every problem. The first of each class stands for the rest of it: what models do, then the largest cases. */
 export const problems: readonly Problem[] = [
   ...models,
+  ...products,
   ...samples,
   ...Object.values(kernelCases).flat().flatMap(ofCases),
 ];

@@ -1,11 +1,12 @@
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { openDevice, scope, tensor, type Tensor } from "@rot/tensor";
+import { addmm_, matmul, openDevice, scope, tensor, type Tensor, zeros } from "@rot/tensor";
 import { defineKernel, type Device, main, type Tuned, wgsl } from "@rot/tensor/kernel";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { Random } from "@rot/tensor/cases";
 import { cases } from "../rms-norm/rms-norm.cases.ts";
+import { linear } from "../linear/linear.ts";
 import { rmsNorm } from "../rms-norm/rms-norm.ts";
 import { collectCalls, freeCall } from "./calls.ts";
 import { problems } from "./problems.ts";
@@ -220,9 +221,89 @@ test("tuning RMSNorm changes no result beyond its tolerance, and the same choice
   }
 });
 
+/** Products with an ending, with a sum that is cut, and added to what is there; of few rows, which compile soon. */
+const products = (random: Random): (() => Tensor)[] => {
+  const [x, w, bias] = [random.normal([2, 36]), random.normal([40, 36]), random.normal([40])];
+  const [tallA, tallB, row] = [random.normal([4096, 3]), random.normal([4096, 12]), random.normal([1, 36])];
+  return [
+    () => linear(x, w, bias, { activation: "gelu" }),
+    () => matmul(tallA, tallB, { transposeA: true }),
+    () => addmm_(zeros(x.device, [1, 40]), row, w, { transposeB: true }),
+  ];
+};
+
+test("matmul is tuned as a whole: every way agrees, and whichever is chosen is the one that runs", async () => {
+  const all = products(new Random(device));
+  const collector = collectCalls(device, (name) => name === "matmul");
+  const untuned = await Promise.all(all.map((product) => product().read()));
+  const measured = await tuneCalls(device, collector.take(), { rounds: 1 });
+  collector.stop();
+  // The parts of the sum that is cut are a product of their own.
+  expect(measured.length).toBe(all.length + 1);
+  for (const { candidates, choice } of measured) {
+    expect(candidates.length).toBeGreaterThan(3);
+    const knobs = candidates.map(({ setting }) => Object.entries(setting).map(String).toSorted().join());
+    expect(new Set(knobs).size).toBe(knobs.length);
+    for (const { reason } of candidates) expect(reason).toBeUndefined();
+    expect(candidates.map(({ setting }) => setting)).toContainEqual(choice?.setting);
+  }
+  const kernels = measured.map(({ candidates }) => candidates.map(({ setting }) => setting["kernel"]));
+  expect(kernels[1]).toContain("split");
+  expect(kernels[0]).not.toContain("split");
+
+  const find = vi.spyOn(device.tunings, "find");
+  for (const at of [0, 1, 3]) {
+    const chosen = choicesOf(measured).map((choice, i) => {
+      const { candidates } = measured[i] as (typeof measured)[0];
+      return { ...choice, setting: (candidates[at % candidates.length] as (typeof candidates)[0]).setting };
+    });
+    device.tunings.add(chosen);
+    find.mockClear();
+    const tuned = await Promise.all(all.map((product) => product().read()));
+    const found = find.mock.results.map(({ value: setting }) => setting as unknown);
+    expect(found.length).toBeGreaterThanOrEqual(all.length);
+    for (const setting of found) expect(chosen.map((choice) => choice.setting)).toContainEqual(setting);
+    for (const [i, values] of tuned.entries()) {
+      const want = untuned[i] as ArrayLike<number>;
+      const scale = Math.max(...Array.from(want, Math.abs));
+      const worst = Math.max(...Array.from(values, (v, j) => Math.abs(v - (want[j] as number))));
+      expect(worst / scale).toBeLessThan(1e-5);
+    }
+  }
+});
+
+test("a way of matmul that cannot make a product of its class is passed over", async () => {
+  const collector = collectCalls(device, (name) => name === "matmul");
+  const random = new Random(device);
+  const [a, b] = [random.normal([4096, 8]), random.normal([4096, 12])];
+  await matmul(a, b, { transposeA: true }).read();
+  const [call] = collector.take();
+  collector.stop();
+  if (!call) throw new Error("nothing was collected");
+  freeCall(call);
+  const { kernel: name, source, problem } = call;
+  device.tunings.add([{ kernel: name, source, problem, setting: { kernel: "split" }, ratio: 0.5 }]);
+  // Of the same class, and a sum of a prime number of products, which cannot be cut.
+  const [c, d] = [random.normal([5003, 8]), random.normal([5003, 12])];
+  const before = device.dispatchCount;
+  const y = matmul(c, d, { transposeA: true });
+  expect(device.dispatchCount - before).toBe(1);
+  expect((await y.read()).length).toBe(96);
+});
+
 test("there is a problem for every kernel family that has settings to choose from", () => {
   const names = problems.map(({ name }) => name.split(" ")[0]);
-  for (const op of ["rmsNorm", "addNorm", "layerNorm", "rotary", "swiglu", "attention", "sample", "embedding"]) {
+  for (const op of [
+    "rmsNorm",
+    "addNorm",
+    "layerNorm",
+    "rotary",
+    "swiglu",
+    "attention",
+    "sample",
+    "embedding",
+    "linear",
+  ]) {
     expect(names).toContain(op);
   }
 });

@@ -46,22 +46,49 @@ function describe({ kernel, call, candidates, choice }: Measured): string[] {
   ];
 }
 
+/** Tuning of what a program meets, as {@link startTuning} gives it. */
+export interface Tuning {
+  /** Measures and stores; what was measured, and in which file it is. Only the first call does anything. */
+  finish(): Promise<{ readonly measured: readonly Measured[]; readonly file: string | null } | null>;
+  /** Ends it without a measurement. */
+  stop(): void;
+}
+
 /**
- * Runs `f`. On a device that tunes in full (`ROT_TUNE=full`), the calls of `f` that nothing was known about are then tuned
- * and stored, so that the next time they are fast. A dispatch cannot wait for a measurement: `f` itself runs at the usual
- * settings.
+ * From now on, on a device that tunes in full (`ROT_TUNE=full`), sets aside the calls that nothing is known about, until
+ * `finish` tunes and stores them. A dispatch cannot wait for a measurement: until then calls run at the usual settings.
+ *
+ * @returns  null on a device that does not tune in full
  */
-export async function withTuning<T>(device: Device, f: () => T | Promise<T>): Promise<T> {
-  if (device.tunings.mode !== "full") return await f();
+export function startTuning(device: Device): Tuning | null {
+  if (device.tunings.mode !== "full") return null;
   const collector = collectCalls(device);
+  let isOver = false;
+  return {
+    async finish() {
+      if (isOver) return null;
+      isOver = true;
+      const calls = collector.take();
+      collector.stop();
+      const measured = await tuneCalls(device, calls);
+      const choices = choicesOf(measured);
+      return { measured, file: choices.length > 0 ? await saveTunings(device, choices) : null };
+    },
+    stop() {
+      isOver = true;
+      collector.stop();
+    },
+  };
+}
+
+/** Runs `f`, and then tunes what it met, as {@link startTuning} says. */
+export async function withTuning<T>(device: Device, f: () => T | Promise<T>): Promise<T> {
+  const tuning = startTuning(device);
   try {
     const result = await f();
-    const calls = collector.take();
-    collector.stop();
-    const choices = choicesOf(await tuneCalls(device, calls));
-    if (choices.length > 0) await saveTunings(device, choices);
+    await tuning?.finish();
     return result;
   } finally {
-    collector.stop();
+    tuning?.stop();
   }
 }

@@ -1,0 +1,26 @@
+/** `ROT_TUNE=full` in the commands: the kernels that a run meets first are tuned before it goes on. */
+import { startTuning } from "@rot/kernels/tuner";
+import type { Device } from "@rot/tensor";
+import type { Output } from "./program.ts";
+
+/**
+ * Begins to watch which kernels a run calls, and says so once on stderr. Without `ROT_TUNE=full` nothing happens.
+ *
+ * @param first  what is watched: "the first step"
+ * @returns      to be called, and waited for, when that is over: it tunes what it met and nothing is known about. Later calls
+ *               do nothing
+ */
+export function tuneFirst(device: Device, first: string, output: Output): () => Promise<void> {
+  const tuning = startTuning(device);
+  if (!tuning) return () => Promise.resolve();
+  output.err(`tuner: ROT_TUNE is full: after ${first} its kernels are timed at each of their settings\n`);
+  return async () => {
+    const done = await tuning.finish();
+    if (!done) return;
+    const { measured, file } = done;
+    const faster = measured.filter(({ choice }) => choice && choice.ratio < 1).length;
+    output.err(
+      `tuner: of ${measured.length} kinds of calls ${faster} are faster at another setting${file === null ? "" : `; stored in ${file}`}\n`,
+    );
+  };
+}
