@@ -8,7 +8,9 @@ import { Command } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
 import type { Output } from "../program.ts";
 import { stopSignal } from "../stop-signal.ts";
-import { trainingProgress } from "../train/progress.ts";
+import { writeRunPage } from "../train/page.ts";
+import { numbers, trainingProgress } from "../train/progress.ts";
+import { tuneFirst } from "../tuning.ts";
 import { checkTinySettings, runTiny } from "../train/tiny.ts";
 import { version } from "../version.ts";
 
@@ -28,6 +30,7 @@ const keys: Readonly<Record<string, string>> = {
   model: "model",
   dataset: "data.dataset",
   stage: "stage",
+  model_type: "model_type",
   output: "output",
   stage1_checkpoint: "stage1_checkpoint",
   batch_size: "training.batch_size",
@@ -47,6 +50,7 @@ export function train(output: Output): Command {
     .option("--model <folder>", "a Qwen3-VL checkpoint; tiny, the embedded model, by default")
     .option("--dataset <name>", "a file of rows, synthetic, or tiny")
     .option("--stage <stage>", "1: the projection head; 2: the decoder; sft: text alone; all: 1, then 2")
+    .option("--model_type <name>", "v2: in stages; v1: the whole decoder with the head, at once")
     .option("--stage1_checkpoint <path>", "run folder or checkpoint that stage 2 begins with")
     .option("--output <folder>", "run folder; runs/DATE-NAME by default")
     .option("--batch_size <n>", "samples on the device at one time")
@@ -96,15 +100,23 @@ async function run(output: Output, flags: Flags): Promise<void> {
       const shippedBase = given.some(({ path }) => path === "model");
       const run = { output, json: flags.json === true, folder, seed: config.seed, shippedBase };
       const end = await runTiny({ ...run, resume: resume !== false, signal: stop.signal, device });
+      await writeRunPage(folder, output);
       if (end === "stopped") throw stoppedAfterCheckpoint(folder, stop.code);
       return;
     }
+    let tuned: (() => Promise<void>) | undefined;
     const outcomes = await trainOn(config, folder, resume, {
       output,
       json: flags.json === true,
       signal: stop.signal,
-      openDevice: async () => (device = await openDevice({ adapter: flags.adapter })),
+      async openDevice() {
+        device = await openDevice({ adapter: flags.adapter });
+        tuned = tuneFirst(device, "the first step", output);
+        return device;
+      },
+      afterStep: async () => tuned?.(),
     });
+    if (outcomes.length > 0) await writeRunPage(folder, output);
     if (stop.code !== null && !isDone(config, outcomes)) {
       const steps = outcomes.at(-1)?.step ?? 0;
       if (steps > 0) throw stoppedAfterCheckpoint(folder, stop.code);
@@ -142,8 +154,8 @@ function checkTiny({ model, data }: RunConfig, given: readonly Override[]): bool
 }
 
 /** Whether all stages ran to their end, though a signal came. */
-const isDone = ({ stage }: RunConfig, outcomes: readonly StageOutcome[]): boolean =>
-  outcomes.length === (stage === "all" ? 2 : 1) && outcomes.every(({ end }) => end !== "stopped");
+const isDone = ({ stage, model_type: type }: RunConfig, outcomes: readonly StageOutcome[]): boolean =>
+  outcomes.length === (stage === "all" && type === "v2" ? 2 : 1) && outcomes.every(({ end }) => end !== "stopped");
 
 /** With what to do about it. */
 function explained(error: unknown): unknown {
@@ -161,13 +173,14 @@ interface Training {
   readonly json: boolean;
   readonly signal: AbortSignal;
   readonly openDevice: () => Promise<Device>;
+  readonly afterStep: () => Promise<void>;
 }
 
 async function trainOn(
   config: RunConfig,
   folder: string,
   resume: boolean | string,
-  { output, json, signal, openDevice }: Training,
+  { output, json, signal, openDevice, afterStep }: Training,
 ): Promise<readonly StageOutcome[]> {
   const shown = trainingProgress(output);
   const print = (event: string, line: object): void => output.out(`${JSON.stringify({ event, ...line })}\n`);
@@ -177,6 +190,7 @@ async function trainOn(
     step(report) {
       shown.step(report);
       if (json) print("step", report);
+      return afterStep();
     },
     validation(step, results) {
       shown.validation(step, results);
@@ -195,12 +209,14 @@ async function trainOn(
         print("end", { stage, step, done, end, best, losses, checkpoint });
         continue;
       }
-      const values = Object.entries(losses).map(([name, value]) => `${name} ${value.toPrecision(4)}`);
       const how =
         done === 0 && end !== "stopped"
           ? `was finished already, after ${step} steps`
-          : `${{ finished: "finished", early: "ended early", stopped: "stopped" }[end]} after ${step} steps; ${values.join(", ")}`;
+          : `${{ finished: "finished", early: "ended early", stopped: "stopped" }[end]} after ${step} steps; ${numbers(losses)}`;
       output.out(`${stage}: ${how}\n  ${checkpoint ?? "no checkpoint"}\n`);
+      if (!best) continue;
+      const { step: at, ...found } = best;
+      output.out(`  best after step ${at}: ${numbers(found)}\n`);
     }
     return outcomes;
   } finally {
@@ -247,7 +263,7 @@ function overrides(flags: Flags): Override[] {
   const plain = Object.entries(keys).flatMap(([flag, path]) => {
     const text = flags[flag];
     // Some keys are texts that may look like numbers.
-    const asText = ["model", "data.dataset", "stage", "output", "stage1_checkpoint"].includes(path);
+    const asText = ["model", "model_type", "data.dataset", "stage", "output", "stage1_checkpoint"].includes(path);
     return typeof text === "string" ? [{ path, value: asText ? text : parseValue(text), where: `--${flag}` }] : [];
   });
   const set = flags.set.map((text) => {

@@ -17,7 +17,7 @@ const REMEMBERED = 20;
 
 /** Starts. */
 export function trainingProgress(output: Output): TrainingProgress {
-  let current: { readonly bar: Progress; readonly recent: StepReport[] } | null = null;
+  let current: { readonly bar: Progress; readonly recent: StepReport[]; found: string } | null = null;
   const finish = (): void => {
     current?.bar.finish();
     current = null;
@@ -28,24 +28,31 @@ export function trainingProgress(output: Output): TrainingProgress {
     stage(name, folder, steps, from) {
       finish();
       line(`${name}: ${steps} steps${from > 0 ? `, going on after step ${from}` : ""}, in ${folder}`);
-      current = { bar: progress(output, { label: name, unit: "steps" }), recent: [] };
+      current = { bar: progress(output, { label: name, unit: "steps" }), recent: [], found: "" };
     },
     step(report) {
       if (!current) return;
       current.recent.push(report);
       if (current.recent.length > REMEMBERED) current.recent.shift();
-      current.bar.update({ done: report.step, total: report.steps, note: describe(report, current.recent) });
+      current.bar.update({
+        done: report.step,
+        total: report.steps,
+        note: describe(report, current.recent) + current.found,
+      });
     },
     validation(step, results) {
       line(`validation after step ${step}: ${numbers(results)}`);
+      const found = Object.entries(results).filter(([name]) => name === "validation" || name === "accuracy");
+      if (current) current.found = ` · ${numbers(Object.fromEntries(found))}`;
     },
     finish,
   };
 }
 
-const numbers = (values: Readonly<Record<string, number>>): string =>
+/** Numbers by name, in one line. */
+export const numbers = (values: Readonly<Record<string, number>>): string =>
   Object.entries(values)
-    .map(([name, value]) => `${name} ${value.toPrecision(4)}`)
+    .map(([name, value]) => `${name} ${name === "accuracy" ? `${(100 * value).toFixed(1)} %` : value.toPrecision(4)}`)
     .join(" · ");
 
 function describe(report: StepReport, recent: readonly StepReport[]): string {

@@ -79,19 +79,19 @@ test("markers take rows that no token has, and no other row changes", async ({ d
   await roundTrip(device, student);
 });
 
-test("a table with rows for tokens alone grows, and append-resize cuts it as the published code does", async ({
+test("a table with rows for tokens alone grows, and reference cuts it as the published code does", async ({
   device,
 }) => {
   const tokenizer = await loadTokenizer(base);
   expect(planMarkers(tokenizer, 993, "keep")).toEqual({ own: false, begin: 992, end: 994, vocabulary: 995 });
   // Now the tokenizer has them.
-  expect(planMarkers(tokenizer, 1024, "append-resize")).toEqual({ own: true, begin: 992, end: 994, vocabulary: 1024 });
+  expect(planMarkers(tokenizer, 1024, "reference")).toEqual({ own: true, begin: 992, end: 994, vocabulary: 1024 });
   expect(() => planMarkers(tokenizer, 993, "keep")).toThrow(/<img_end> is token 994, but the model has 993 rows/);
   const half = await loadTokenizer(base);
   half.addTokens(["<img_end>"]);
   expect(() => planMarkers(half, 1024, "keep")).toThrow(/only one of <img_begin> and <img_end>/);
 
-  const student = await openFresh(device, base, "append-resize");
+  const student = await openFresh(device, base, "reference");
   expect(student.pretrained.weights.get(EMBEDDING)?.shape).toEqual([995, 64]);
   expect(student.pretrained.model.vocabulary).toBe(995);
   await roundTrip(device, student);
@@ -133,7 +133,7 @@ test("an output matrix of its own has rows too", async ({ device }) => {
 });
 
 test("weights that were trained take the place of the base's, also in a table of another size", async ({ device }) => {
-  for (const mode of ["keep", "append-resize"] as const) {
+  for (const mode of ["keep", "reference"] as const) {
     const student = await openFresh(device, base, mode);
     const trained = [EMBEDDING, "model.language_model.layers.0.mlp.up_proj.weight"];
     for (const key of trained) {

@@ -41,6 +41,8 @@ export interface MarkerRecord {
   readonly end: number;
   /** Rows of the token tables. */
   readonly vocabulary: number;
+  /** Whether they learnt: then they are in `markers.safetensors` though the base's tokenizer has them. */
+  readonly trained?: boolean | undefined;
 }
 
 /** How chains were drawn and encoded. */
@@ -94,7 +96,13 @@ const schema = z.strictObject({
   mode: z.enum(bundleModes).exclude(["base"]),
   base: z.strictObject({ path: z.string().min(1).max(4096), config: hash, weights: hash }),
   markers: z
-    .strictObject({ own: z.boolean(), begin: count, end: count, vocabulary: count.min(1) })
+    .strictObject({
+      own: z.boolean(),
+      begin: count,
+      end: count,
+      vocabulary: count.min(1),
+      trained: z.boolean().optional(),
+    })
     .refine(({ begin, end, vocabulary }) => begin !== end && Math.max(begin, end) < vocabulary, {
       error: "begin and end are not two rows of the vocabulary",
     })

@@ -23,16 +23,16 @@ export const markerTokens = ["<img_begin>", "<img>", "<img_end>"] as const;
 
 /**
  * Where the markers get their rows. `keep`: rows that the tables have beyond the tokenizer, or new ones at their end, so that
- * no row of another token changes. `append-resize`: the tables are given exactly the rows that the tokenizer then has, as in
- * the published code.
+ * no row of another token changes. `reference`: the tables are given exactly the rows that the tokenizer then has, as in the
+ * published code.
  */
-export type MarkerMode = "keep" | "append-resize";
+export type MarkerMode = "keep" | "reference";
 
 /** Rows by the names they have in `markers.safetensors`, [D] each; `lm_head.` before those of an output matrix of its own. */
 export type MarkerRows = ReadonlyMap<string, Tensor>;
 
 const HEAD = "lm_head.";
-const EMBEDDING_KEY = "model.language_model.embed_tokens.weight";
+export const EMBEDDING_KEY = "model.language_model.embed_tokens.weight";
 const HEAD_KEY = "lm_head.weight";
 
 /** `<img_begin>` is `img_begin` in files, as published. */
@@ -58,8 +58,11 @@ export function planMarkers(tokenizer: Tokenizer, vocabulary: number, mode: Mark
       `the tokenizer's ${last} is token ${end}, but the model has ${vocabulary} rows: they are of two models`,
     );
   }
-  return { own, begin, end, vocabulary: !own && mode === "append-resize" ? needed : Math.max(vocabulary, needed) };
+  return { own, begin, end, vocabulary: !own && mode === "reference" ? needed : Math.max(vocabulary, needed) };
 }
+
+/** Whether the rows of markers are in `markers.safetensors`: those of a tokenizer's own markers are in the base, unless they learnt. */
+export const haveRowFile = ({ own, trained = false }: MarkerRecord): boolean => !own || trained;
 
 /** Ids of all tokens that were added: `<img>` is between the two unless the tokenizer knew it before. */
 export const idsOf = ({ begin, end }: MarkerRecord): Int32Array =>
@@ -113,11 +116,26 @@ function unitRow(device: Device, D: number, seed: Seed): Tensor {
 export function placeMarkers(weights: Map<string, Tensor>, markers: MarkerRecord, rows: MarkerRows): void {
   for (const [prefix, table] of tablesOf(weights)) {
     resizeTokenEmbeddings(weights, [table], markers.vocabulary);
-    const names = namesOf(markers);
-    for (const [i, id] of idsOf(markers).entries()) {
-      const row = rows.get(prefix + (names[i] as string));
-      if (!row) throw new UsageError(`markers: there is no row ${prefix}${names[i]}`);
-      setRow(weights.get(table) as Tensor, id, row);
+    for (const name of namesOf(markers)) {
+      if (!rows.has(prefix + name)) throw new UsageError(`markers: there is no row ${prefix}${name}`);
+    }
+  }
+  writeMarkers(weights, markers, rows);
+}
+
+/**
+ * Writes some rows of the markers over.
+ *
+ * @param weights  by key
+ * @param rows     by the names of {@link MarkerRows}
+ */
+export function writeMarkers(weights: ReadonlyMap<string, Tensor>, markers: MarkerRecord, rows: MarkerRows): void {
+  const names = namesOf(markers);
+  const ids = idsOf(markers);
+  for (const [prefix, table] of tablesOf(weights)) {
+    for (const [i, name] of names.entries()) {
+      const row = rows.get(prefix + name);
+      if (row) setRow(weights.get(table) as Tensor, ids[i] as number, row);
     }
   }
 }
@@ -140,14 +158,21 @@ function setRow(table: Tensor, at: number, row: Tensor): void {
 
 /** The rows that the markers have now, in f32. */
 export function readMarkers(weights: ReadonlyMap<string, Tensor>, markers: MarkerRecord): MarkerRows {
-  const rows = new Map<string, Tensor>();
-  for (const [prefix, table] of tablesOf(weights)) {
-    for (const [i, name] of namesOf(markers).entries()) {
-      const id = Int32Array.of(idsOf(markers)[i] as number);
-      const read = (): Tensor => cast(gatherRows(weights.get(table) as Tensor, id), "f32").reshape(-1);
-      rows.set(prefix + name, keep(scope(() => untaped(read))));
-    }
-  }
+  const ids = idsOf(markers);
+  const read = (table: string, i: number): Tensor =>
+    cast(gatherRows(weights.get(table) as Tensor, ids.subarray(i, i + 1)), "f32").reshape(-1);
+  // One scope, so that none stays when there is no room for all.
+  const rows = scope(() =>
+    untaped(
+      () =>
+        new Map(
+          tablesOf(weights).flatMap(([prefix, table]) =>
+            namesOf(markers).map((name, i) => [prefix + name, read(table, i)] as const),
+          ),
+        ),
+    ),
+  );
+  for (const row of rows.values()) keep(row);
   return rows;
 }
 

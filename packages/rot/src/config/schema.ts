@@ -13,6 +13,10 @@ export const schema = z.strictObject({
     .enum(["1", "2", "sft", "all"])
     .default("all")
     .describe("1: the head; 2: the decoder; sft: text alone; all: 1, then 2"),
+  model_type: z
+    .enum(["v1", "v2"])
+    .default("v2")
+    .describe("v2: stages; v1: the whole decoder learns with the head, in stage 1, as the first published class does"),
   stage1_checkpoint: z.string().nullable().default(null).describe("run folder or checkpoint that stage 2 begins with"),
   output: z.string().nullable().default(null).describe("run folder; by default runs/DATE-NAME"),
   seed: z.int().nonnegative().default(0).describe("of everything random: order, initial values, dropout"),
@@ -47,6 +51,18 @@ export const schema = z.strictObject({
         .boolean()
         .default(true)
         .describe("draw <|begin_of_thought|> and <|end_of_thought|> around the chain"),
+    })
+    .prefault({}),
+  markers: z
+    .strictObject({
+      mode: z
+        .enum(["keep", "reference"])
+        .default("keep")
+        .describe(
+          "rows of <img_begin> and <img_end>. keep: spare rows of the token tables, or new ones; reference: the tables get as many rows as the tokenizer has, as published",
+        ),
+      train: z.boolean().default(false).describe("stage 1: their rows learn too, without weight decay"),
+      lr: z.number().positive().nullable().default(null).describe("their peak learning rate; null: optimizer.lr"),
     })
     .prefault({}),
   head: z
@@ -134,7 +150,17 @@ export const schema = z.strictObject({
   validation: z
     .strictObject({
       every: count.default(100).describe("optimizer steps from one to the next"),
-      samples: count.default(64).describe("of the validation rows at most"),
+      samples: count.default(64).describe("of the validation rows at most, for the losses"),
+      accuracy_samples: z
+        .int()
+        .nonnegative()
+        .default(16)
+        .describe("and for the accuracy: answered greedily, as evaluate does; 0: none"),
+      max_new_tokens: count.default(256).describe("tokens of such an answer at most"),
+      metric_for_best_model: z
+        .enum(["loss", "accuracy"])
+        .default("loss")
+        .describe("what the best checkpoint is the best in; the loss decides between equal accuracies"),
       patience: count.nullable().default(null).describe("end after so many without a new best"),
     })
     .prefault({}),

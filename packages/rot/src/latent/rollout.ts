@@ -4,8 +4,8 @@
  * What is fed back is detached in training, so that the latents and, where the decoder is frozen, the hidden states they
  * are made of are constants: nothing has to be taped through the steps.
  */
-import type { KvCache, VisionLanguageModel } from "@rot/models";
-import { type Tensor, gatherRows, scope, stack, tensor, untaped } from "@rot/tensor";
+import { type KvCache, type Prefilled, prefill as readPrompts, type VisionLanguageModel } from "@rot/models";
+import { type Tensor, gatherRows, scope, stack, untaped } from "@rot/tensor";
 
 /** From hidden states [N, D] to the latents [N, D] that follow them. */
 export type LatentSource = (hidden: Tensor) => Tensor;
@@ -19,37 +19,22 @@ export interface RollOut {
   readonly rows: Int32Array;
 }
 
-/** Prompts in a cache, and the hidden state of the last token of each. */
-export interface Prefilled {
-  readonly cache: KvCache;
-  /** [B, D] */
-  readonly last: Tensor;
-}
+/** Tokens by which a cache grows: roll-outs are short. */
+const BLOCK = 64;
 
 /**
  * Reads prompts of unequal length.
  *
  * @param room  tokens that will follow
- * @returns     a cache to dispose, and the last hidden states
+ * @returns     a cache and the last hidden states [B, D]; both are the caller's to dispose
+ * @throws {ContextError} when a prompt leaves no room for a token after it
  */
-export function prefill(model: VisionLanguageModel, prompts: readonly Int32Array[], room: number): Prefilled {
-  const length = Math.max(...prompts.map((prompt) => prompt.length));
-  const ids = new Int32Array(prompts.length * length);
-  for (const [b, prompt] of prompts.entries()) ids.set(prompt, b * length);
-  const cache = model.newCache(prompts.length, { capacity: length + room, block: 64 });
-  const last = scope(() =>
-    untaped(() => {
-      const shape = [prompts.length, length];
-      const embeddings = model.embed(tensor(model.device, ids, { shape, dtype: "i32" }));
-      return model.forward(embeddings, {
-        cache,
-        valid: prompts.map((prompt) => [0, prompt.length] as const),
-        rows: Int32Array.from(prompts, (prompt, b) => b * length + prompt.length - 1),
-      });
-    }),
+export const prefill = (model: VisionLanguageModel, prompts: readonly Int32Array[], room: number): Prefilled =>
+  readPrompts(
+    model,
+    prompts.map((ids) => ({ ids })),
+    { room, block: BLOCK },
   );
-  return { cache, last };
-}
 
 /**
  * Feeds one embedding to each sequence that goes on.
@@ -106,6 +91,7 @@ export function rollOut(
         };
       } finally {
         cache.dispose();
+        last.dispose();
       }
     }),
   );

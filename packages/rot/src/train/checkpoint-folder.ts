@@ -32,6 +32,9 @@ interface Manifest {
 const MANIFEST = "manifest.json";
 const folderName = (step: number): string => `step-${String(step).padStart(8, "0")}`;
 
+/** Where the checkpoint after a step is. */
+export const checkpointPath = (parent: string, step: number): string => join(parent, folderName(step));
+
 /** The step in a folder's name, or null for what is no checkpoint. */
 function stepOf(name: string): number | null {
   const digits = /^step-(\d{8,})$/.exec(name)?.[1];

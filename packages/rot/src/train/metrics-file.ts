@@ -21,9 +21,9 @@ export interface MetricsFile {
  * Opens a metrics file for going on after a step: a last line that was torn by a kill, and the lines of steps that will
  * be done again, are cut off.
  *
- * @param after  the last step whose lines stay; −1 for a run that begins
+ * @param stays  whether a line does; none after the first one that does not
  */
-export async function openMetrics(path: string, after: number): Promise<MetricsFile> {
+export async function openMetrics(path: string, stays: (row: MetricsRow) => boolean): Promise<MetricsFile> {
   const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT") return "";
     throw error;
@@ -33,7 +33,7 @@ export async function openMetrics(path: string, after: number): Promise<MetricsF
   for (let at = 0; at < text.length;) {
     const end = text.indexOf("\n", at) + 1;
     const row = end === 0 ? null : rowOf(text.slice(at, end));
-    if (!row || row.step > after) break;
+    if (!row || !stays(row)) break;
     kept.push(row);
     length = at = end;
   }

@@ -1,9 +1,10 @@
-import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { appendFile, mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NumericError } from "@rot/models";
 import {
   AdamW,
+  assign,
   type Device,
   grad,
   key,
@@ -13,6 +14,7 @@ import {
   scope,
   type Tensor,
   tensor,
+  untaped,
 } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { afterEach, beforeEach } from "vitest";
@@ -61,7 +63,7 @@ test("a run that was stopped after any step goes on with the same bits, metrics 
   const [want, wantMetrics] = [await bits(whole), await metricsOf(folder)];
   for (let k = 1; k < STEPS; k++) {
     const where = join(folder, String(k));
-    await import("node:fs/promises").then(({ mkdir }) => mkdir(where));
+    await mkdir(where);
     const stop = new AbortController();
     const onStep: RunOptions["onStep"] = ({ step }) => step === k && stop.abort();
     const first = await runTask(fit(device), { folder: where, signal: stop.signal, onStep });
@@ -93,7 +95,7 @@ test("checkpoints come every n steps and at the end; the last ones and the best 
   const values = [5, 1, 4, 3, 2, 6];
   const task = fit(device, { validate: async () => ({ validation: values.shift() as number, accuracy: 0.5 }) });
   const outcome = await runTask(task, { folder, checkpointEvery: 2, validateEvery: 2, keep: { last: 2 } });
-  expect(outcome.best).toEqual({ step: 4, validation: 1 });
+  expect(outcome.best).toEqual({ step: 4, validation: 1, accuracy: 0.5 });
   expect(await listCheckpoints(join(folder, "checkpoints"))).toEqual([4, 10, 12]);
   expect(await metricsOf(folder)).toContain('{"step":4,"task":"fit","validation":1,"validation_accuracy":0.5}');
 });
@@ -104,6 +106,111 @@ test("it ends early when validation gets no better, or when the task says so", a
   expect(await runTask(task, { validateEvery: 2, patience: 2 })).toMatchObject({ step: 8, end: "early" });
   const done = fit(device, { isDone: (losses) => losses.length === 5 });
   expect(await runTask(done)).toMatchObject({ step: 5, end: "early" });
+});
+
+test("the best may be that of the accuracy: of equal ones the smaller loss, and never a loss that is no number", async ({
+  device,
+}) => {
+  const results = [
+    { validation: NaN, accuracy: 0.9 },
+    { validation: 3, accuracy: 0.25 },
+    { validation: 1, accuracy: 0 },
+    { validation: 2, accuracy: 0.25 },
+    { validation: 4, accuracy: 0.5 },
+    { validation: 4, accuracy: 0.5 },
+  ];
+  const at = async (metricForBestModel: "loss" | "accuracy", patience: number) => {
+    const left = [...results];
+    const task = fit(device, { validate: async () => left.shift() as (typeof results)[number] });
+    return runTask(task, { validateEvery: 2, metricForBestModel, patience });
+  };
+  expect(await at("accuracy", 2)).toMatchObject({
+    end: "finished",
+    best: { step: 10, validation: 4, accuracy: 0.5 },
+  });
+  expect(await at("loss", 2)).toMatchObject({ end: "early", step: 10, best: { step: 6, validation: 1, accuracy: 0 } });
+});
+
+test("a validation that the signal ends is done after the resume, and all is as if it had never been stopped", async ({
+  device,
+}) => {
+  const validating = (stop?: AbortController) => {
+    const task = fit(device, { validate });
+    async function validate(signal?: AbortSignal) {
+      stop?.abort();
+      signal?.throwIfAborted();
+      return { validation: await task.parameter.square().mean().item(), accuracy: 0.5 };
+    }
+    return task;
+  };
+  const options: RunOptions = { folder, validateEvery: 6, checkpointEvery: 4 };
+  const whole = validating();
+  await runTask(whole, options);
+  const [want, wantMetrics] = [await bits(whole), await metricsOf(folder)];
+  const state = async (where: string) => readFile(join(await latest(where), "training.json"), "utf8");
+  expect(wantMetrics.match(/"validation"/g)).toHaveLength(2);
+
+  const where = join(folder, "stopped");
+  await mkdir(where);
+  const stopped = { ...options, folder: where };
+  // Stopped in the first validation, in its repetition, and in the one after the last step.
+  const [first, second, third] = [new AbortController(), new AbortController(), new AbortController()];
+  const begun = await runTask(validating(first), { ...stopped, signal: first.signal });
+  expect([begun.end, begun.step, begun.best]).toEqual(["stopped", 6, null]);
+  expect(await state(where)).toContain('"validationDue": true');
+  const again = await runTask(validating(second), { ...stopped, resume: await latest(where), signal: second.signal });
+  expect([again.end, again.step, again.done]).toEqual(["stopped", 6, 0]);
+  // A kill between the line of a late validation and its checkpoint leaves the line.
+  await appendFile(join(where, "metrics.jsonl"), '{"step":6,"task":"fit","validation":9}\n');
+  let calls = 0;
+  const task = validating();
+  const late: TrainingTask = {
+    ...task,
+    validate: async (signal) => {
+      if (++calls === 2) third.abort();
+      signal?.throwIfAborted();
+      return (await task.validate?.()) as { validation: number };
+    },
+  };
+  const last = await runTask(late, { ...stopped, resume: await latest(where), signal: third.signal });
+  expect([last.end, last.step]).toEqual(["stopped", STEPS]);
+  const end = validating();
+  const outcome = await runTask(end, { ...stopped, resume: await latest(where) });
+  expect([outcome.end, outcome.step, outcome.done]).toEqual(["finished", STEPS, 0]);
+  expect(await bits(end)).toBe(want);
+  expect(await metricsOf(where)).toBe(wantMetrics);
+  expect(await state(where)).toBe(await state(folder));
+});
+
+test("groups have their own rate and decay, under one schedule, wherever they stand among the parameters", async ({
+  device,
+}) => {
+  const make = () => [1, 2, 3].map((seed) => requireGrad(randn(device, [4], { seed })));
+  const gradients = () => [1, 2, 3].map((seed) => randn(device, [4], { seed: key(7).for("g", seed) }));
+  const [a, b] = [make(), make()];
+  const task: TrainingTask = {
+    ...fit(device, { steps: 2 }),
+    parameters: new Map(["x", "rows", "y"].map((name, i) => [name, a[i] as Tensor])),
+    optimizer: {
+      lr: 0.1,
+      schedule: (step) => 1 / (step + 1),
+      weightDecay: 0.2,
+      groups: [{ names: new Set(["rows"]), lr: 0.5, weightDecay: 0 }],
+    },
+    gradients: () => ({ losses: { loss: tensor(device, 1) }, gradients: gradients(), counts: {} }),
+  };
+  const reports: number[] = [];
+  await runTask(task, { folder, onStep: ({ learningRate }) => reports.push(learningRate) });
+  expect(reports).toEqual([0.1, 0.05]);
+  const alone = (i: number, lr: number, weightDecay: number) => new AdamW([b[i] as Tensor], { lr, weightDecay });
+  const optimizers = [alone(0, 0.1, 0.2), alone(1, 0.5, 0), alone(2, 0.1, 0.2)];
+  for (const share of [1, 0.5]) {
+    for (const [i, optimizer] of optimizers.entries()) {
+      optimizer.lr = [0.1, 0.5, 0.1][i]! * share;
+      optimizer.step([gradients()[i] as Tensor]);
+    }
+  }
+  for (const [i, parameter] of a.entries()) expect(await parameter.read()).toEqual(await b[i]?.read());
 });
 
 test("NaN ends the run before the step, names what is bad first, and leaves parameters and checkpoints as they were", async ({
@@ -146,6 +253,11 @@ test("NaN ends the run before the step, names what is bad first, and leaves para
     expect(await bits(task)).toBe(await bits(before));
     expect(await latest(folder)).toBe(path);
   }
+  const sick = fit(device);
+  untaped(() => assign(sick.parameter, sick.parameter.mul(NaN)));
+  await expect(runTask(sick)).rejects.toThrow(
+    /fit: at step 1 the loss "loss" is NaN, for the parameter weight is not finite; the step was not applied/,
+  );
 });
 
 test("a checkpoint of another task, or of other parameters, is refused", async ({ device }) => {

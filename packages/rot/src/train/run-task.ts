@@ -1,11 +1,12 @@
 /** Runs a stage of training: steps, clipping, metrics, checkpoints, validation, and an end that loses nothing. */
 import { join } from "node:path";
 import { NumericError } from "@rot/models";
-import { AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
+import { type AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
 import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
 import { onDisk } from "./disk-error.ts";
 import { type MetricsFile, type MetricsRow, openMetrics } from "./metrics-file.ts";
-import type { StepGradients, TrainingTask } from "./task.ts";
+import { createOptimizer } from "./optimizer.ts";
+import type { StepGradients, TrainingTask, ValidationResults } from "./task.ts";
 import { restore, trainingContents, type TrainingState } from "./training-state.ts";
 
 /** What is told after every step. */
@@ -43,9 +44,12 @@ export interface RunOptions {
   readonly contents?: () => Contents | Promise<Contents>;
   /** Steps from one validation to the next. */
   readonly validateEvery?: number;
+  /** What the best checkpoint is the best in; of those alike in accuracy it is the one with the smallest loss. */
+  readonly metricForBestModel?: "loss" | "accuracy";
   /** Validations without a new best after which training ends. */
   readonly patience?: number;
-  readonly onStep?: (report: StepReport) => void;
+  /** Waited for. */
+  readonly onStep?: (report: StepReport) => unknown;
   readonly onValidation?: (step: number, results: Readonly<Record<string, number>>) => void;
   readonly onCheckpoint?: (path: string) => void;
   /** Ends training after the step that is being done, with a checkpoint; before the first one without. */
@@ -72,21 +76,22 @@ export interface Outcome {
  * @throws {DiskError} when metrics or a checkpoint cannot be written
  */
 export async function runTask(task: TrainingTask, options: RunOptions = {}): Promise<Outcome> {
-  const parameters = [...task.parameters.values()];
-  const { betas = [0.9, 0.999], eps = 1e-8, weightDecay = 0.01, maxGradNorm, lr, schedule } = task.optimizer;
-  using optimizer = new AdamW(parameters, { lr, betas, eps, weightDecay });
+  const { device } = task.parameters.values().next().value as Tensor;
+  using optimizer = createOptimizer(task);
   const begun: TrainingState = { task: task.name, step: 0, counts: {}, best: null, withoutBest: 0 };
-  const from = options.resume ? await restore(options.resume, task, optimizer) : begun;
-  let { step, counts, best, withoutBest } = from;
-  const metrics = await openLog(options, "metrics.jsonl", step);
-  const timing = await openLog(options, "timing.jsonl", step);
-  const history = ((metrics?.kept ?? []).filter(isStepRow) as Readonly<Record<string, number>>[]).slice(-REMEMBERED);
+  const from = options.resume ? await restore(options.resume, task, optimizer.adamw) : begun;
+  let { step, counts, best, withoutBest, validationDue = false } = from;
+  const metrics = await openLog(options, "metrics.jsonl", from);
+  const timing = await openLog(options, "timing.jsonl", from);
+  const history = (
+    (metrics?.kept ?? []).filter((row) => !isValidation(row)) as Readonly<Record<string, number>>[]
+  ).slice(-REMEMBERED);
   let saved = step;
 
   const save = async (): Promise<void> => {
     if (!options.folder || saved === step) return;
-    const state = { task: task.name, step, counts, best, withoutBest };
-    const contents = { ...trainingContents(task, optimizer, state), ...(await options.contents?.()) };
+    const state = { task: task.name, step, counts, best, withoutBest, ...(validationDue && { validationDue }) };
+    const contents = { ...trainingContents(task, optimizer.adamw, state), ...(await options.contents?.()) };
     const checkpoints = join(options.folder, "checkpoints");
     const path = await onDisk(`the checkpoint after step ${step} cannot be written`, async () => {
       await metrics?.sync();
@@ -98,21 +103,45 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
     saved = step;
     options.onCheckpoint?.(path);
   };
+  /** Validates, unless it is stopped meanwhile: then it is done after the resume. */
+  const validate = async (): Promise<void> => {
+    const results = await task.validate?.(options.signal).catch((error: unknown) => {
+      if (options.signal?.aborted && error === options.signal.reason) return null;
+      throw error;
+    });
+    validationDue = results === null;
+    if (!results) return;
+    if (isBetter(results, best, options.metricForBestModel)) {
+      const { validation, accuracy } = results;
+      best = { step, validation, ...(accuracy !== undefined && { accuracy }) };
+      withoutBest = 0;
+    } else withoutBest++;
+    await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
+    options.onValidation?.(step, results);
+  };
   const isEnough = (): boolean =>
     withoutBest >= (options.patience ?? Infinity) || (history.length > 0 && (task.isDone?.(history) ?? false));
 
+  if (validationDue) {
+    await validate();
+    if (!validationDue) {
+      // What was saved of this step does not know how good it is.
+      saved = -1;
+      await save();
+    }
+  }
   let end: Outcome["end"] = "finished";
-  while (step < task.steps) {
+  while (step < task.steps && !validationDue) {
     if (isEnough()) end = "early";
     else if (options.signal?.aborted) end = "stopped";
     if (end !== "finished") break;
     const begin = performance.now();
-    optimizer.lr = lr * schedule(step);
+    const learningRate = optimizer.setRate(step);
     const {
       losses,
       norm,
       counts: worked,
-    } = await apply(task, optimizer, maxGradNorm, step).catch(async (error: unknown) => {
+    } = await apply(task, optimizer.adamw, step).catch(async (error: unknown) => {
       if (error instanceof NumericError) await save();
       throw error;
     });
@@ -121,13 +150,12 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
     counts = addUp(counts, worked);
     history.push(losses);
     if (history.length > REMEMBERED) history.shift();
-    const { device } = parameters[0] as Tensor;
     const report: StepReport = {
       task: task.name,
       step,
       steps: task.steps,
       losses,
-      learningRate: optimizer.lr,
+      learningRate,
       gradientNorm: norm,
       counts: worked,
       totals: counts,
@@ -136,34 +164,47 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
     };
     await metrics?.append(flat(report));
     await timing?.append({ step, milliseconds, device_bytes: report.deviceBytes });
-    options.onStep?.(report);
+    await options.onStep?.(report);
 
     if (task.validate && options.validateEvery && (step % options.validateEvery === 0 || step === task.steps)) {
-      const results = await task.validate();
-      if (!best || results.validation < best.validation) {
-        best = { step, validation: results.validation };
-        withoutBest = 0;
-      } else withoutBest++;
-      await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
-      options.onValidation?.(step, results);
+      await validate();
     }
     const isBest = best?.step === step;
     if (isBest || (options.checkpointEvery && step % options.checkpointEvery === 0)) await save();
   }
   await save();
+  if (validationDue) end = "stopped";
   return { step, done: step - from.step, end, best, losses: step > from.step ? (history.at(-1) ?? {}) : {} };
 }
 
 /** Steps whose losses a task may look back on. */
 const REMEMBERED = 1000;
 
-/** A line of metrics that a step wrote, not a validation. */
-const isStepRow = (row: MetricsRow): boolean => typeof row["loss"] === "number";
+/** A line of metrics that a validation wrote, not a step. */
+const isValidation = (row: MetricsRow): boolean => Object.hasOwn(row, "validation");
 
-async function openLog({ folder, resume }: RunOptions, name: string, step: number): Promise<MetricsFile | null> {
+/** Whether results are better than the best so far. A loss that is no number never is. */
+function isBetter(
+  results: ValidationResults,
+  best: TrainingState["best"],
+  metric: "loss" | "accuracy" = "loss",
+): boolean {
+  if (!Number.isFinite(results.validation)) return false;
+  if (!best) return true;
+  const [now, before] = [results["accuracy"] ?? 0, best.accuracy ?? 0];
+  return metric === "accuracy" && now !== before ? now > before : results.validation < best.validation;
+}
+
+async function openLog(
+  { folder, resume }: RunOptions,
+  name: string,
+  { step, validationDue = false }: TrainingState,
+): Promise<MetricsFile | null> {
   if (folder === undefined) return null;
   const path = join(folder, name);
-  const log = await onDisk(path, () => openMetrics(path, resume === undefined ? -1 : step));
+  const stays = (row: MetricsRow): boolean =>
+    row.step < step || (row.step === step && !(validationDue && isValidation(row)));
+  const log = await onDisk(path, () => openMetrics(path, resume === undefined ? () => false : stays));
   return { ...log, append: (row) => onDisk(path, () => log.append(row)) };
 }
 
@@ -171,22 +212,26 @@ async function openLog({ folder, resume }: RunOptions, name: string, step: numbe
 async function apply(
   task: TrainingTask,
   optimizer: AdamW,
-  maxGradNorm: number | undefined,
   step: number,
 ): Promise<{
   readonly losses: Record<string, number>;
   readonly norm: number;
   readonly counts: StepGradients["counts"];
 }> {
+  const { maxGradNorm } = task.optimizer;
   const { losses, gradients, counts } = await task.gradients(step);
   try {
     using total = gradNorm(gradients);
     const read = async ([name, loss]: [string, Tensor]) => [name, await loss.item()] as const;
     const values = Object.fromEntries(await Promise.all(Object.entries(losses).map(read)));
     const norm = await total.item();
-    const bad = Object.entries(values).find(([, value]) => !Number.isFinite(value));
+    // A part of the loss says more than their sum.
+    const { loss, ...parts } = values;
+    const bad = Object.entries({ ...parts, loss: loss as number }).find(([, value]) => !Number.isFinite(value));
     if (bad || !Number.isFinite(norm)) {
-      const what = bad ? `the loss "${bad[0]}" is ${bad[1]}` : `${await firstBad(gradients, task)} is not finite`;
+      const what = bad
+        ? `the loss "${bad[0]}" is ${bad[1]}${await badParameter(task)}`
+        : `the gradient of ${(await firstBad(task, gradients)) ?? "all parameters together"} is not finite`;
       throw new NumericError(
         `${task.name}: at step ${step + 1} ${what}; the step was not applied. Lower the learning rate (${optimizer.lr}) or look at the data of this step`,
       );
@@ -199,12 +244,18 @@ async function apply(
   }
 }
 
-async function firstBad(gradients: readonly (Tensor | null)[], task: TrainingTask): Promise<string> {
-  for (const [i, name] of [...task.parameters.keys()].entries()) {
-    const values = ((await gradients[i]?.read()) ?? []) as Iterable<number>;
-    for (const value of values) if (!Number.isFinite(value)) return `the gradient of ${name}`;
+/** The name of the first parameter whose tensor is not finite. */
+async function firstBad({ parameters }: TrainingTask, tensors: readonly (Tensor | null)[]): Promise<string | null> {
+  for (const [i, name] of [...parameters.keys()].entries()) {
+    const values = ((await tensors[i]?.read()) ?? []) as Iterable<number>;
+    for (const value of values) if (!Number.isFinite(value)) return name;
   }
-  return "the norm of all gradients together";
+  return null;
+}
+
+async function badParameter(task: TrainingTask): Promise<string> {
+  const name = await firstBad(task, [...task.parameters.values()]);
+  return name === null ? "" : `, for the parameter ${name} is not finite`;
 }
 
 function addUp(a: Readonly<Record<string, number>>, b: Readonly<Record<string, number>>): Record<string, number> {

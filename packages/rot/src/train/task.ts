@@ -21,7 +21,19 @@ export interface OptimizerSettings {
   readonly weightDecay?: number;
   /** The largest norm of all gradients together; without it they are not clipped. */
   readonly maxGradNorm?: number;
+  /** Parameters with numbers of their own; the others have those above. */
+  readonly groups?: readonly ParameterGroup[];
 }
+
+/** Parameters, and what is different for them. The schedule is that of all. */
+export interface ParameterGroup {
+  readonly names: ReadonlySet<string>;
+  readonly lr?: number;
+  readonly weightDecay?: number;
+}
+
+/** What a validation found: `validation`, the loss, and perhaps its parts and the `accuracy`. */
+export type ValidationResults = { readonly validation: number } & Readonly<Record<string, number>>;
 
 /** A stage of training. */
 export interface TrainingTask {
@@ -39,6 +51,10 @@ export interface TrainingTask {
   gradients(step: number): StepGradients | Promise<StepGradients>;
   /** Whether training may end before its last step, judged by the losses of the steps so far, the latest last. */
   isDone?(losses: readonly Readonly<Record<string, number>>[]): boolean;
-  /** Numbers that say how good the parameters are now, for choosing the best; smaller `validation` is better. */
-  validate?(): Promise<{ readonly validation: number } & Readonly<Record<string, number>>>;
+  /**
+   * Says how good the parameters are now. A function of them alone.
+   *
+   * @throws the signal's reason when it ends the work
+   */
+  validate?(signal?: AbortSignal): Promise<ValidationResults>;
 }

@@ -16,14 +16,20 @@ export interface TrainingState {
   /** Sums since the begin of training: samples, tokens, latents. */
   readonly counts: Readonly<Record<string, number>>;
   /** The best validation so far, and its step. */
-  readonly best: { readonly step: number; readonly validation: number } | null;
+  readonly best: { readonly step: number; readonly validation: number; readonly accuracy?: number } | null;
   /** Validations since the best. */
   readonly withoutBest: number;
+  /** Whether the run was stopped before the validation that follows this step was done. */
+  readonly validationDue?: boolean;
 }
 
-const PARAMETERS = "parameters.safetensors";
-const OPTIMIZER = "optimizer.safetensors";
-const STATE = "training.json";
+/** Names of the files. */
+export const trainingFiles = {
+  parameters: "parameters.safetensors",
+  optimizer: "optimizer.safetensors",
+  state: "training.json",
+} as const;
+const { parameters: PARAMETERS, optimizer: OPTIMIZER, state: STATE } = trainingFiles;
 
 /** The tensors of an optimizer by `moment.parameter`. */
 function moments(optimizer: AdamW, names: readonly string[]): [name: string, tensor: Tensor][] {
@@ -66,21 +72,22 @@ export async function restore(path: string, task: TrainingTask, optimizer: AdamW
   } finally {
     for (const tensor of values.values()) tensor.dispose();
   }
-  const { task: name, step, counts, best, withoutBest } = saved;
+  const { format: _, ...state } = saved;
+  const { step } = state;
   if (step > 0) {
-    const state: Record<string, Record<string, Tensor | number>> = {};
+    const moments: Record<string, Record<string, Tensor | number>> = {};
     const loaded = await tensorsOf(path, OPTIMIZER, task, (moment) => moment.slice(moment.indexOf(".") + 1));
     try {
       for (const [moment, tensor] of loaded) {
         const at = moment.indexOf(".");
-        (state[names.indexOf(moment.slice(at + 1))] ??= { step })[moment.slice(0, at)] = tensor;
+        (moments[names.indexOf(moment.slice(at + 1))] ??= { step })[moment.slice(0, at)] = tensor;
       }
-      optimizer.loadStateDict({ state, param_groups: optimizer.stateDict().param_groups });
+      optimizer.loadStateDict({ state: moments, param_groups: optimizer.stateDict().param_groups });
     } finally {
       for (const tensor of loaded.values()) tensor.dispose();
     }
   }
-  return { task: name, step, counts, best, withoutBest };
+  return state;
 }
 
 /** The tensors of a file of a checkpoint, whose shapes are those of parameters. */

@@ -23,6 +23,8 @@ const settings: Readonly<Record<string, string>> = {
   "training.gradient_accumulation_steps": "2",
   "validation.every": "3",
   "validation.samples": "2",
+  "validation.accuracy_samples": "2",
+  "validation.max_new_tokens": "4",
   "optimizer.lr": "1e-3",
   "optimizer.warmup_steps": "2",
   "lora.r": "2",

@@ -4,7 +4,7 @@ import type { Tensor } from "@rot/tensor";
 import { writeSafetensors } from "@rot/tensor/safetensors";
 import type { Contents } from "../../train/checkpoint-folder.ts";
 import { type BundleConfig, type MarkerRecord, printBundleConfig } from "../config.ts";
-import { readMarkers } from "../markers.ts";
+import { haveRowFile, type MarkerRows, readMarkers } from "../markers.ts";
 import type { Student } from "./open-student.ts";
 
 /** Names of the files. Adapters are PEFT's, so that PEFT loads the folder too. */
@@ -25,7 +25,12 @@ export interface BundleParts {
   readonly lora?: Lora | null;
   /** Keys of the base's weights that were trained. */
   readonly trained?: Iterable<string>;
+  /** Rows of the markers that were trained, in place of what the tables hold of them in their own dtype. */
+  readonly markerRows?: MarkerRows;
 }
+
+/** What of a student is written. */
+type Saved = Pick<Student, "base" | "markers" | "pretrained">;
 
 type Tensors = Iterable<readonly [name: string, tensor: Tensor]>;
 
@@ -36,13 +41,13 @@ const metadata = new Map([["format", "pt"]]);
  *
  * @param student  what was trained, as `openStudent` made it
  */
-export function bundleContents(student: Student, { config, head, lora, trained }: BundleParts): Contents {
+export function bundleContents(student: Saved, { config, head, lora, trained, markerRows }: BundleParts): Contents {
   const { base, markers, pretrained } = student;
   const weights = [...(trained ?? [])].map((key) => [key, pretrained.weights.get(key) as Tensor] as const);
   return {
     [bundleFiles.config]: [Buffer.from(printBundleConfig({ ...config, base, markers }))],
     ...(head && { [bundleFiles.head]: tensors(head) }),
-    ...(markers && !markers.own && { [bundleFiles.markers]: markerFile(student) }),
+    ...(markers && haveRowFile(markers) && { [bundleFiles.markers]: markerFile(student, markerRows) }),
     ...(lora && {
       [bundleFiles.adapterConfig]: [Buffer.from(printAdapterConfig(lora.config, base.path))],
       [bundleFiles.adapter]: tensors(lora.parameters),
@@ -57,10 +62,13 @@ const tensors = (entries: Tensors): AsyncGenerator<Uint8Array> =>
     metadata,
   );
 
-async function* markerFile({ pretrained, markers }: Student): AsyncGenerator<Uint8Array> {
+async function* markerFile(
+  { pretrained, markers }: Saved,
+  trained: MarkerRows = new Map(),
+): AsyncGenerator<Uint8Array> {
   const rows = readMarkers(pretrained.weights, markers as MarkerRecord);
   try {
-    yield* tensors(rows);
+    yield* tensors(new Map([...rows, ...trained]));
   } finally {
     for (const row of rows.values()) row.dispose();
   }

@@ -6,6 +6,7 @@ import { loadAdapter, openFiles, readJson } from "@rot/models/node";
 import type { Device, Tensor } from "@rot/tensor";
 import type { LatentSource } from "../../latent/rollout.ts";
 import { headParameters, projectionHead } from "../../methods/rot/head.ts";
+import { modelFolder } from "../../tiny/node/shipped.ts";
 import { verifyCheckpoint } from "../../train/checkpoint-folder.ts";
 import { type BundleConfig, BundleError, paperStrips, parseBundleConfig } from "../config.ts";
 import { bundleFiles } from "./contents.ts";
@@ -14,7 +15,7 @@ import { openStudent, type Student } from "./open-student.ts";
 
 /** What {@link openBundle} takes besides the path. */
 export interface OpenBundleOptions extends FindOptions {
-  /** Where the base model is, if not where it was when it was trained. */
+  /** Where the base model is, if not where it was when it was trained; `tiny` is the embedded one. */
   readonly base?: string | undefined;
   /** Takes the head and the rows of the markers from this checkpoint of stage 1 instead. */
   readonly stage1?: string | undefined;
@@ -34,7 +35,8 @@ export interface Bundle extends Student {
 }
 
 /**
- * Opens a checkpoint, the best or latest one of a run, or the folder of a plain model, which then answers in text.
+ * Opens a checkpoint, the best or latest one of a run, or the folder of a plain model, which then answers in text; `tiny` is
+ * the embedded one.
  *
  * @throws {BundleError} when there is none at the path, its base is gone or another model, or a file is wrong
  * @throws {CheckpointError} when a file is not what was written
@@ -42,13 +44,14 @@ export interface Bundle extends Student {
  */
 export async function openBundle(path: string, device: Device, options: OpenBundleOptions = {}): Promise<Bundle> {
   const dtype = options.dtype && { dtype: options.dtype };
-  if (await isFile(join(path, "config.json"))) return openPlain(path, device, dtype);
+  const model = modelFolder(path);
+  if (await isFile(join(model, "config.json"))) return openPlain(model, device, dtype);
   const folder = await findCheckpoint(path, options);
   const config = await readConfig(folder);
   const stage1 = options.stage1 === undefined ? folder : await findCheckpoint(await stageOf(options.stage1), options);
   if (stage1 !== folder) checkStage1(config, await readConfig(stage1), stage1);
 
-  const base = options.base ?? config.base.path;
+  const base = modelFolder(options.base ?? config.base.path);
   if (!(await isFile(join(base, "config.json")))) {
     throw new BundleError(
       `${folder} was trained on the model ${base}, and there is none (no config.json): say where it is with --model DIR`,

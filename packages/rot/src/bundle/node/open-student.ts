@@ -15,14 +15,32 @@ import {
 import { type CheckpointFolder, loadChatTemplate, loadTokenizer, openCheckpoint, readJson } from "@rot/models/node";
 import type { Device, Seed, Tensor } from "@rot/tensor";
 import { type BaseRecord, BundleError, type MarkerRecord } from "../config.ts";
-import { freshMarkers, type MarkerMode, type MarkerRows, markerShapes, placeMarkers, planMarkers } from "../markers.ts";
+import {
+  freshMarkers,
+  haveRowFile,
+  type MarkerMode,
+  type MarkerRows,
+  markerShapes,
+  placeMarkers,
+  planMarkers,
+} from "../markers.ts";
 import { configHash, weightsHash } from "./fingerprint.ts";
+
+/** Markers that a model does not have yet. */
+export interface FreshMarkers {
+  readonly mode: MarkerMode;
+  readonly seed: Seed;
+  readonly train?: boolean;
+}
 
 /** What {@link openStudent} takes besides the folder. */
 export interface StudentOptions {
-  /** Where the markers get their rows, and what these hold; `none` for a model that only writes text. */
-  readonly markers: { readonly mode: MarkerMode; readonly seed: Seed } | MarkerRecord | "none";
-  /** The rows of a {@link MarkerRecord} that is not the tokenizer's own, asked for by name and shape. */
+  /**
+   * Where the markers get their rows, what these hold, and whether they will learn; `none` for a model that only writes
+   * text.
+   */
+  readonly markers: FreshMarkers | MarkerRecord | "none";
+  /** The rows of a {@link MarkerRecord} that has a file of them, asked for by name and shape. */
   readonly markerRows?: (shapes: ReadonlyMap<string, readonly number[]>) => Promise<MarkerRows>;
   /** Weights in place of the base's. */
   readonly trained?: CheckpointFolder;
@@ -71,10 +89,11 @@ export async function openStudent(folder: string, device: Device, options: Stude
   };
   try {
     await load(weights, { checkpoint, plain, description, trained: options.trained, device, dtype: options.dtype });
-    if (markers && !markers.own) {
+    const fresh = freshOf(options);
+    if (markers && (fresh ? !markers.own : haveRowFile(markers))) {
       const rows =
         (await options.markerRows?.(markerShapes(weights, markers))) ??
-        freshMarkers(weights, markers, seedOf(options.markers));
+        freshMarkers(weights, markers, fresh?.seed ?? 0);
       try {
         placeMarkers(weights, markers, rows);
       } finally {
@@ -103,7 +122,9 @@ export function checkBase(found: BaseRecord, expected: BaseRecord): void {
 /** The markers of a checkpoint, taught to the tokenizer again, or those of a new student. */
 function recordOf({ markers }: StudentOptions, tokenizer: Tokenizer, { config }: Description): MarkerRecord | null {
   if (markers === "none") return null;
-  if ("mode" in markers) return planMarkers(tokenizer, config.text.V, markers.mode);
+  if ("mode" in markers) {
+    return { ...planMarkers(tokenizer, config.text.V, markers.mode), ...(markers.train && { trained: true }) };
+  }
   const { own, begin, end } = planMarkers(tokenizer, markers.vocabulary, "keep");
   if (own !== markers.own || begin !== markers.begin || end !== markers.end) {
     throw new BundleError(
@@ -113,8 +134,8 @@ function recordOf({ markers }: StudentOptions, tokenizer: Tokenizer, { config }:
   return markers;
 }
 
-const seedOf = (markers: StudentOptions["markers"]): Seed =>
-  typeof markers === "object" && "seed" in markers ? markers.seed : 0;
+const freshOf = ({ markers }: StudentOptions): FreshMarkers | null =>
+  typeof markers === "object" && "mode" in markers ? markers : null;
 
 /** The description of a model whose token tables have another number of rows. */
 export function withVocabulary(description: Description, rows: number): Description {

@@ -19,9 +19,10 @@ export interface Combined {
 /**
  * Adds the parts up.
  *
+ * @param share  the part of a step that the losses are of: the terms of the variances alone count so much
  * @see Kendall et al. 2018, https://arxiv.org/abs/1705.07115, for the uncertainty weighting
  */
-export function combine(vision: Tensor, language: Tensor, weights: LossWeights): Combined {
+export function combine(vision: Tensor, language: Tensor, weights: LossWeights, share = 1): Combined {
   return scope(() => {
     const one = vision.detach().mul(0).add(1);
     if ("vision" in weights) {
@@ -31,7 +32,7 @@ export function combine(vision: Tensor, language: Tensor, weights: LossWeights):
     const part = (loss: Tensor, logVariance: Tensor): readonly [sum: Tensor, slope: Tensor] => {
       const s = binary.maximum(binary.minimum(logVariance.sum(), 10), -10);
       const slope = mul(0.5, unary.exp(unary.neg(s)));
-      return [add(mul(slope, loss), mul(0.5, s)), slope];
+      return [add(mul(slope, loss), mul(0.5 * share, s)), slope];
     };
     const [v, ofVision] = part(vision, weights.logVarianceVision);
     const [l, ofLanguage] = part(language, weights.logVarianceLanguage);

@@ -135,7 +135,10 @@ async function endings(
 }
 
 /** The latents of each sequence, [T, D]; T may be 0. They are the caller's to dispose. */
-export function latentsOf({ latents, counts }: Thought, { device, width }: VisionLanguageModel): Tensor[] {
+export function latentsOf(
+  { latents, counts }: Pick<Thought, "latents" | "counts">,
+  { device, width }: VisionLanguageModel,
+): Tensor[] {
   return keep(
     untaped(() =>
       scope(() => {

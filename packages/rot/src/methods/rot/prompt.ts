@@ -22,18 +22,26 @@ export interface TextModel {
 /** The system message of the published code. */
 const SYSTEM = "You are a helpful assistant.";
 
-/** The prompt for a question, up to where the assistant begins. */
-function promptTokens({ tokenizer, template }: TextModel, question: string): number[] {
+/**
+ * The prompt for a question, up to where the assistant begins.
+ *
+ * @param variables  what the template is told besides
+ */
+function promptTokens(
+  { tokenizer, template }: TextModel,
+  question: string,
+  variables: Readonly<Record<string, boolean>> = {},
+): number[] {
   const messages = [
     { role: "system", content: SYSTEM },
     { role: "user", content: question },
   ];
-  return [...tokenizer.encode(template.render(messages, { addGenerationPrompt: true }))];
+  return [...tokenizer.encode(template.render(messages, { addGenerationPrompt: true, variables }))];
 }
 
-/** The prompt for a question, up to the marker that latents begin. */
+/** The prompt for a question, up to the marker that latents begin. Thinking in text is switched off, as in the published code. */
 export const questionTokens = (text: TextModel, question: string, { begin }: Markers): Int32Array =>
-  Int32Array.from([...promptTokens(text, question), begin]);
+  Int32Array.from([...promptTokens(text, question, { enable_thinking: false }), begin]);
 
 /**
  * A sample of supervised text: the prompt, then what is learnt: the chain as text and the answer, or the answer alone.

@@ -2,9 +2,9 @@
  * The gradients of one batch of Render-of-Thought: what the published code gets by taping every sample through all of its
  * latent steps, from one batched roll-out off the tape and one parallel pass on it.
  *
- * - Stage 1: the decoder is frozen, so the hidden states of the roll-out are constants. φ runs once over all of them; the
+ * - Stage 1: the decoder and the markers are frozen, so the hidden states of the roll-out are constants. φ runs once over all of them; the
  *   language loss reaches it through one pass of the decoder over [question, latents, answer].
- * - Stage 2: the same pass, over the detached latents, also gives the hidden states with their gradients, for a causal
+ * - Stage 2, or markers that learn: the same pass, over the detached latents, also gives the hidden states with their gradients, for a causal
  *   decoder does not see the answer from there. Two sweeps go back over it: one from the language loss, which also says
  *   what each latent should have been, and one from there through φ and the hidden states it was made of.
  *
@@ -23,6 +23,7 @@ import {
 } from "../../latent/batch.ts";
 import { latentLoss, type LatentLossName, type LatentLossOptions, weighted } from "../../latent/losses.ts";
 import { rolled, rollOut } from "../../latent/rollout.ts";
+import { placeRows, type TokenRows, withRowGradients } from "../../latent/token-rows.ts";
 import { combine, type LossWeights } from "./combine.ts";
 import type { ProjectionHead } from "./head.ts";
 
@@ -34,8 +35,10 @@ export interface TrainingSample extends SampleTokens {
 
 /** What a step needs to know besides the batch. */
 export interface StepOptions extends LatentLossOptions {
-  /** Whether the decoder learns; otherwise it is a constant. */
+  /** Whether the decoder or {@link tokenRows} learn; otherwise the hidden states are constants. */
   readonly trainsDecoder: boolean;
+  /** Rows of the token tables that learn. */
+  readonly tokenRows?: TokenRows | null;
   readonly loss: LatentLossName;
   readonly weights: LossWeights;
   /** Whether every sample counts alike, as in the published code, or every token. */
@@ -137,7 +140,7 @@ export function textStep(
 /** What the pass of a decoder over a batch needs. */
 interface TextPass {
   readonly model: VisionLanguageModel;
-  readonly options: Pick<StepOptions, "weighting" | "whole" | "recompute">;
+  readonly options: Pick<StepOptions, "weighting" | "whole" | "recompute" | "tokenRows">;
   readonly layout: BatchLayout;
   /** Tokens of each answer. */
   readonly answers: readonly number[];
@@ -159,7 +162,7 @@ function headStep(pass: Pass, parameters: readonly Tensor[]): StepResult {
   const predicted = pass.head(pass.hidden);
   const vision = visionLoss(pass, predicted);
   const language = languageLoss(pass, decode(pass, predicted, pass.layout.answerRows));
-  const combined = combine(vision, language, pass.options.weights);
+  const combined = combine(vision, language, pass.options.weights, shareOf(pass));
   const gradients = parameters.length > 0 ? grad(combined.loss, parameters) : [];
   return { loss: combined.loss, vision, language, gradients };
 }
@@ -174,20 +177,24 @@ function decoderStep(pass: Pass, parameters: readonly Tensor[]): StepResult {
   const language = languageLoss(pass, hidden.slice([count]));
   const predicted = head(hidden.slice([0, count]));
   const vision = visionLoss(pass, predicted);
-  const combined = untaped(() => combine(vision, language, options.weights));
+  const combined = combine(vision.detach(), language.detach(), options.weights, shareOf(pass));
 
   const [wanted, ...fromLanguage] = grad(language, [latents, ...parameters], {
-    cotangent: combined.ofLanguage,
+    cotangent: combined.ofLanguage.detach(),
     retain: true,
     allowUnused: true,
   });
-  const [fromVision] = grad(vision, [predicted], { cotangent: combined.ofVision, retain: true });
+  const [fromVision] = grad(vision, [predicted], { cotangent: combined.ofVision.detach(), retain: true });
   const cotangent = add(wanted ?? null, fromVision as Tensor);
   const throughLatents = grad(predicted, parameters, { cotangent, allowUnused: true });
-  const gradients = parameters.map((_, i) => {
-    const [direct, through] = [fromLanguage[i] ?? null, throughLatents[i] ?? null];
-    return through ? add(direct, through) : direct;
-  });
+  // Only weights that learn are on the tape here.
+  const ofWeights = combined.loss.requiresGrad ? grad(combined.loss, parameters, { allowUnused: true }) : [];
+  const gradients = parameters.map((_, i) =>
+    [fromLanguage[i], throughLatents[i], ofWeights[i]].reduce<Tensor | null>(
+      (sum, part) => (part ? add(sum, part) : sum),
+      null,
+    ),
+  );
   return { loss: combined.loss, vision, language, gradients };
 }
 
@@ -197,21 +204,40 @@ const add = (a: Tensor | null, b: Tensor): Tensor => (a ? a.add(b) : b);
 function decode({ model, layout, options }: TextPass, latents: Tensor | null, rows: Int32Array): Tensor {
   const { ids, sequences, length, valid, latentRows } = layout;
   const embeddings = model.embed(tensor(model.device, ids, { shape: [sequences, length], dtype: "i32" }));
+  const given = [
+    ...(latents && latentRows.length > 0 ? [{ rows: latentRows, values: latents }] : []),
+    ...(options.tokenRows ? placeRows(options.tokenRows, layout) : []),
+  ];
   return model.forward(embeddings, {
     valid,
-    ...(latents && latentRows.length > 0 && { images: { tokens: latents, deepstack: [], rows: latentRows } }),
+    ...(given.length > 0 && {
+      images: {
+        tokens: together(given.map(({ values }) => values)),
+        deepstack: [],
+        rows: Int32Array.from(given.flatMap((part) => [...part.rows])),
+      },
+    }),
     rows,
     recompute: options.recompute ?? false,
   });
 }
 
 function visionLoss({ options, counts, targets, model }: Pass, predicted: Tensor): Tensor {
-  const target = targets.length === 1 ? (targets[0] as Tensor) : concat(targets);
   const weights = tensor(model.device, rowWeights(counts, options.weighting, options.whole?.latents));
-  return weighted(latentLoss(options.loss, predicted, target, options), weights);
+  return weighted(latentLoss(options.loss, predicted, together(targets), options), weights);
 }
 
+/** The part of the whole step that a batch is. */
+const shareOf = ({ answers, options }: Pass): number =>
+  rowWeights(answers, options.weighting, options.whole?.answers).reduce((sum, weight) => sum + weight, 0);
+
+/** Rows one after the other. */
+const together = (parts: readonly Tensor[]): Tensor => (parts.length === 1 ? (parts[0] as Tensor) : concat(parts));
+
 function languageLoss({ model, layout, answers, options }: TextPass, hidden: Tensor): Tensor {
-  const losses = linearCrossEntropy(hidden, model.head, layout.labels, { reduction: "none" });
+  const { labels } = layout;
+  const frozen = linearCrossEntropy(hidden, model.head, labels, { reduction: "none" });
+  const rows = options.tokenRows;
+  const losses = rows ? withRowGradients(frozen, hidden, model.head, labels, rows) : frozen;
   return weighted(losses, tensor(model.device, rowWeights(answers, options.weighting, options.whole?.answers)));
 }

@@ -1,8 +1,9 @@
 import { createLora, describeModel, buildModel, randomModel, weightsOf } from "@rot/models";
-import { assign, constant, type Device, key, randn, requireGrad, type Tensor } from "@rot/tensor";
+import { assign, constant, type Device, key, randn, requireGrad, type Tensor, tensor, untaped } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { trainMarkers } from "../../bundle/trained-markers.ts";
 import type { StepGradients } from "../../train/task.ts";
 import { createHead, projectionHead } from "./head.ts";
 import type { StepOptions } from "./step.ts";
@@ -19,8 +20,9 @@ const samples = Array.from({ length: 8 }, (_, n) => ({
   question: Int32Array.from({ length: 3 + ((n * 5) % 7) }, (_, i) => (n * 31 + i * 17) % V),
   answer: Int32Array.from({ length: 1 + ((n * 3) % 5) }, (_, i) => (n * 13 + i * 7) % V),
 }));
-const target = (device: Device, n: number): Tensor =>
-  randn(device, [1 + ((n * 7) % 6), D], { seed: key(5).for("t", n) });
+/** How many latents a sample has. */
+const latents = (n: number): number => 1 + ((n * 7) % 6);
+const target = (device: Device, n: number): Tensor => randn(device, [latents(n), D], { seed: key(5).for("t", n) });
 
 function open(device: Device) {
   const { model } = randomModel(json, device, { seed: 1, dtype: "f32", std: 0.1 });
@@ -38,7 +40,11 @@ const step = (weighting: StepOptions["weighting"]): StepOptions => ({
 });
 const stage = (device: Device, batchSize: number): Omit<StageOptions, "model" | "parameters"> => ({
   name: "stage1",
-  data: { samples, targets: async (numbers) => numbers.map((n) => target(device, n)) },
+  data: {
+    samples,
+    counts: samples.map((_, n) => latents(n)),
+    targets: async (numbers) => numbers.map((n) => target(device, n)),
+  },
   batchSize,
   accumulation: 8 / batchSize,
   steps: 1,
@@ -117,6 +123,101 @@ test("stage 2: batches of 1, 2 and 4, added up, are one batch of 8, also with dr
   for (const batchSize of [1, 4]) expectSame(await numbersOf(await at(batchSize)), whole, `batches of ${batchSize}`);
 });
 
+test("what is computed again on the way back, and a head on the tape with a decoder, change no gradient", async ({
+  device,
+}) => {
+  const { head, parameters } = open(device);
+  const { model, lora } = adapted(device, 0.3);
+  const at = (more: Partial<StepOptions>) =>
+    latentTask({
+      ...stage(device, 8),
+      model,
+      parameters: new Map([...lora.parameters, ...parameters]),
+      lora,
+      head,
+      step: { ...step("token"), trainsDecoder: true, ...more },
+    }).gradients(0);
+  const [plain, again] = [await at({}), await at({ recompute: true })];
+  for (const [i, gradient] of plain.gradients.entries()) {
+    expect(await again.gradients[i]?.read()).toEqual(await (gradient as Tensor).read());
+  }
+  // The head alone, as stage 1 does it.
+  const alone = latentTask({ ...stage(device, 8), model, parameters, head, step: step("token") });
+  const joint = latentTask({
+    ...stage(device, 8),
+    model,
+    parameters,
+    head,
+    step: { ...step("token"), trainsDecoder: true },
+  });
+  expectSame(await numbersOf(await joint.gradients(0)), await numbersOf(await alone.gradients(0)), "of the head");
+});
+
+test("weights that learn: batches of 1 and 4, added up, are one batch of 8, on either way to the gradients", async ({
+  device,
+}) => {
+  const { model, parameters, head } = open(device);
+  const [vision, language] = [0.3, -0.2].map((value) => requireGrad(tensor(device, [value]))) as [Tensor, Tensor];
+  const learns = new Map([...parameters, ["vision", vision] as const, ["language", language] as const]);
+  const at = async (batchSize: number, trainsDecoder: boolean) => {
+    const weights = { logVarianceVision: vision, logVarianceLanguage: language };
+    const options = { ...stage(device, batchSize), model, parameters: learns, head };
+    const result = await latentTask({ ...options, step: { ...step("sample"), weights, trainsDecoder } }).gradients(0);
+    const slopes = await Promise.all(result.gradients.slice(-2).map((slope) => (slope as Tensor).item()));
+    return { ...(await numbersOf(result)), ofVision: slopes[0] as number, ofLanguage: slopes[1] as number };
+  };
+  const whole = await at(8, false);
+  for (const [batchSize, trainsDecoder] of [
+    [1, false],
+    [4, true],
+  ] as const) {
+    expectSame(await at(batchSize, trainsDecoder), whole, `batches of ${batchSize}`);
+  }
+});
+
+test("markers that learn are read where they were put, by steps and by validation", async ({ device }) => {
+  const markers = { own: true, begin: 7, end: 9, vocabulary: V };
+  const marked = samples.slice(0, 2).map(({ question, answer }) => ({
+    question: Int32Array.of(...question, markers.begin),
+    answer: Int32Array.of(markers.end, ...answer),
+  }));
+  /** Changes the rows before or after the task is made. */
+  const at = async (when: "before" | "after") => {
+    const pretrained = randomModel(json, device, { seed: 1, dtype: "f32", std: 0.1 });
+    const { head } = open(device);
+    const { parameters, rows, place } = trainMarkers(pretrained, markers);
+    const change = (): void => {
+      for (const row of parameters.values()) untaped(() => assign(row, row.mul(3)));
+    };
+    if (when === "before") {
+      change();
+      place();
+    }
+    const options = stage(device, 2);
+    const data = { ...options.data, samples: marked, counts: options.data.counts.slice(0, 2) };
+    const task = latentTask({
+      ...options,
+      accumulation: 1,
+      data,
+      validation: data,
+      model: pretrained.model,
+      parameters,
+      head,
+      step: { ...step("sample"), trainsDecoder: true, tokenRows: rows },
+      ...(when === "after" && { place }),
+    });
+    if (when === "after") change();
+    const validated = await task.validate?.();
+    if (when === "after") change();
+    else {
+      change();
+      place();
+    }
+    return [validated, await numbersOf(await task.gradients(0))];
+  };
+  expect(await at("after")).toEqual(await at("before"));
+});
+
 test("text: batches of 1, 2 and 4, added up, are one batch of 8", async ({ device }) => {
   const { model, lora } = adapted(device, 0);
   const at = (batchSize: number) =>
@@ -130,21 +231,24 @@ test("text: batches of 1, 2 and 4, added up, are one batch of 8", async ({ devic
   for (const batchSize of [1, 2, 4]) expectSame(await numbersOf(await at(batchSize)), whole, `batches of ${batchSize}`);
 });
 
-test("validation is the mean over its samples, whatever the batches", async ({ device }) => {
-  const { model, parameters, head } = open(device);
-  const of = async (batchSize: number) => {
-    const options = stage(device, batchSize);
-    const validation = { ...options.data, samples: samples.slice(0, 5) };
-    return (await latentTask({
-      ...options,
-      validation,
-      model,
-      parameters,
-      head,
-      step: step("sample"),
-    }).validate?.()) as Record<string, number>;
-  };
-  const all = await of(8);
-  expectSame(await of(2), all, "batches of 2");
-  expect(all["validation"]).toBeCloseTo(10 * (all["vision"] as number) + (all["language"] as number), 3);
-});
+test.for(["sample", "token"] as const)(
+  "validation is the mean over its samples, whatever the batches: by %s",
+  async (weighting, { device }) => {
+    const { model, parameters, head } = open(device);
+    const of = async (batchSize: number) => {
+      const options = stage(device, batchSize);
+      const validation = { ...options.data, samples: samples.slice(0, 5), counts: options.data.counts.slice(0, 5) };
+      return (await latentTask({
+        ...options,
+        validation,
+        model,
+        parameters,
+        head,
+        step: step(weighting),
+      }).validate?.()) as Record<string, number>;
+    };
+    const all = await of(8);
+    expectSame(await of(2), all, "batches of 2");
+    expect(all["validation"]).toBeCloseTo(10 * (all["vision"] as number) + (all["language"] as number), 3);
+  },
+);

@@ -3,13 +3,15 @@ import type { Lora, VisionLanguageModel } from "@rot/models";
 import { key, type RandomKey, scope, type Tensor, tensor } from "@rot/tensor";
 import { type SampleTokens, wholeOf } from "../../latent/batch.ts";
 import { sampleOrder } from "../../train/order.ts";
-import type { OptimizerSettings, StepGradients, TrainingTask } from "../../train/task.ts";
+import type { OptimizerSettings, StepGradients, TrainingTask, ValidationResults } from "../../train/task.ts";
 import type { ProjectionHead } from "./head.ts";
 import { rotLosses, rotStep, type StepOptions, type StepResult, textStep, type TrainingSample } from "./step.ts";
 
 /** Samples, and where their targets come from. */
 export interface TrainingData {
   readonly samples: readonly SampleTokens[];
+  /** Latents of each sample; 0 where there is none. */
+  readonly counts: readonly number[];
   /**
    * The targets of some samples, each [T, D].
    *
@@ -27,6 +29,10 @@ export interface StageOptions {
   readonly parameters: ReadonlyMap<string, Tensor>;
   readonly data: TrainingData;
   readonly validation?: TrainingData | null;
+  /** The part of some samples that is answered right, as a part of every validation. */
+  readonly accuracy?: ((signal?: AbortSignal) => Promise<number>) | null;
+  /** Puts what learns where the model reads it, if it does not read the parameters themselves. Called before each use. */
+  readonly place?: () => void;
   readonly batchSize: number;
   /** Batches that make one step; their gradients are those of one batch as large as all of them. */
   readonly accumulation: number;
@@ -50,24 +56,23 @@ export function latentTask(
     load: (numbers) => load(data, numbers),
     run(batch, whole, parameters, onTaping) {
       const latents = wholeOf(whole.map(({ target }) => target.shape[0] as number));
-      const answers = wholeOf(whole.map(({ answer }) => answer.length));
+      const answers = wholeOf(answerCounts(whole));
       return rotStep(model, head, batch, parameters, { ...stage.step, whole: { latents, answers }, onTaping });
     },
     counts: (batch) => ({ latents: batch.reduce((sum, { target }) => sum + (target.shape[0] as number), 0) }),
     free: (batch) => {
       for (const { target } of batch) target.dispose();
     },
-    async validate(source) {
+    async validate(source, signal) {
       const sums = { vision: 0, language: 0, loss: 0 };
-      await inBatches(source.samples.length, stage.batchSize, async (numbers) => {
+      const whole = { latents: wholeOf(source.counts), answers: wholeOf(answerCounts(source.samples)) };
+      await inBatches(source.samples.length, stage.batchSize, signal, async (numbers) => {
         const batch = await load(source, numbers);
-        const weight = numbers.length / source.samples.length;
         try {
-          const { vision, language, loss } = scope(() => rotLosses(model, head, batch, stage.step));
-          const [ofVision, ofLanguage, ofBoth] = await Promise.all([vision, language, loss].map(take));
-          sums.vision += weight * (ofVision as number);
-          sums.language += weight * (ofLanguage as number);
-          sums.loss += weight * (ofBoth as number);
+          const losses = scope(() => rotLosses(model, head, batch, { ...stage.step, whole }));
+          const names = ["vision", "language", "loss"] as const;
+          const values = await Promise.all(names.map((name) => take(losses[name])));
+          for (const [i, name] of names.entries()) sums[name] += values[i] as number;
         } finally {
           for (const { target } of batch) target.dispose();
         }
@@ -85,23 +90,27 @@ export function textTask(
   return task(stage, {
     load: (numbers) => numbers.map((n) => data.samples[n] as SampleTokens),
     run(batch, whole, parameters, onTaping) {
-      const answers = wholeOf(whole.map(({ answer }) => answer.length));
+      const answers = wholeOf(answerCounts(whole));
       const options = { ...stage.step, whole: { latents: answers, answers }, onTaping };
       return textStep(model, batch, parameters, options);
     },
     counts: () => ({}),
     free: () => {},
-    async validate(source) {
+    async validate(source, signal) {
       let loss = 0;
-      await inBatches(source.samples.length, stage.batchSize, async (numbers) => {
+      const answers = wholeOf(answerCounts(source.samples));
+      await inBatches(source.samples.length, stage.batchSize, signal, async (numbers) => {
         const batch = numbers.map((n) => source.samples[n] as SampleTokens);
-        const result = scope(() => textStep(model, batch, [], stage.step).loss);
-        loss += (numbers.length / source.samples.length) * (await take(result));
+        const options = { ...stage.step, whole: { latents: answers, answers } };
+        loss += await take(scope(() => textStep(model, batch, [], options).loss));
       });
       return { validation: loss };
     },
   });
 }
+
+/** Tokens of each answer. */
+const answerCounts = (samples: readonly SampleTokens[]): number[] => samples.map(({ answer }) => answer.length);
 
 /** What differs between stages. */
 interface Work<S extends SampleTokens> {
@@ -115,11 +124,12 @@ interface Work<S extends SampleTokens> {
   ): Part;
   counts(batch: readonly S[]): Readonly<Record<string, number>>;
   free(batch: readonly S[]): void;
-  validate(source: TrainingData): Promise<{ validation: number } & Record<string, number>>;
+  /** Losses over all samples. */
+  validate(source: TrainingData, signal?: AbortSignal): Promise<ValidationResults>;
 }
 
 function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): TrainingTask {
-  const { data, batchSize, accumulation, seed, lora, validation } = stage;
+  const { data, batchSize, accumulation, seed, lora, validation, accuracy, place } = stage;
   const parameters = [...stage.parameters.values()];
   const order = sampleOrder(data.samples.length, key(seed).for("order"));
   const dropout: RandomKey = key(seed).for("dropout");
@@ -129,6 +139,7 @@ function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): Train
     steps: stage.steps,
     optimizer: stage.optimizer,
     async gradients(step) {
+      place?.();
       const perStep = batchSize * accumulation;
       const numbers = order.take(step * perStep, perStep);
       const whole = await work.load(numbers);
@@ -156,8 +167,14 @@ function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): Train
       const losses: StepGradients["losses"] = { loss, ...(vision && { vision }), ...(language && { language }) };
       return { losses, gradients, counts };
     },
-    ...(validation && validation.samples.length > 0 && { validate: () => work.validate(validation) }),
+    ...(validation && validation.samples.length > 0 && { validate }),
   };
+
+  async function validate(signal?: AbortSignal): Promise<ValidationResults> {
+    place?.();
+    const losses = await work.validate(validation as TrainingData, signal);
+    return accuracy ? { ...losses, accuracy: await accuracy(signal) } : losses;
+  }
 
   /** Turns the dropout of the adapters on and off, for samples by their numbers. */
   function masks(step: RandomKey, numbers: readonly number[]) {
@@ -203,9 +220,11 @@ async function take(scalar: Tensor): Promise<number> {
 async function inBatches(
   count: number,
   size: number,
+  signal: AbortSignal | undefined,
   run: (numbers: readonly number[]) => Promise<void>,
 ): Promise<void> {
   for (let begin = 0; begin < count; begin += size) {
+    signal?.throwIfAborted();
     await run(Array.from({ length: Math.min(size, count - begin) }, (_, i) => begin + i));
   }
 }

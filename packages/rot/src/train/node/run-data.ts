@@ -89,8 +89,6 @@ async function openFont(path: string): Promise<Font> {
 
 /** Samples that fit, those that do not, and the latents of each. */
 export interface Prepared extends TrainingData {
-  /** Latents of each sample. */
-  readonly counts: readonly number[];
   /** Samples whose question, latents and answer are longer than allowed. */
   readonly tooLong: readonly Sample["id"][];
 }

@@ -19,10 +19,7 @@ export async function writeManifest(
   dataHash: string,
   more: Readonly<Record<string, unknown>> = {},
 ): Promise<void> {
-  const write = async (file: string, text: string): Promise<void> => {
-    const path = join(output, file);
-    await onDisk(`${path} cannot be written`, () => writeFileAtomically(path, [Buffer.from(text)]));
-  };
+  const write = (file: string, text: string): Promise<void> => writeText(join(output, file), text);
   const manifest = {
     format: 1,
     begun: new Date().toISOString(),
@@ -34,6 +31,11 @@ export async function writeManifest(
   await write(runFiles.config, stringify(config));
   await write(runFiles.manifest, `${JSON.stringify(manifest, null, 2)}\n`);
 }
+
+const writeText = (path: string, text: string): Promise<void> =>
+  onDisk(`${path} cannot be written`, async () => {
+    await writeFileAtomically(path, [Buffer.from(text)]);
+  });
 
 /**
  * Looks whether a run that is resumed is still the same, and notes what of its configuration differs.
@@ -48,6 +50,12 @@ export async function checkManifest(
 ): Promise<void> {
   const path = join(output, runFiles.manifest);
   const known = parse(path, await readFile(path, "utf8"));
+  if (known.imported !== undefined && known.data === undefined) {
+    // An imported run learns with its first steps here which rows are its own.
+    await writeText(path, `${JSON.stringify({ ...known, data: dataHash }, null, 2)}\n`);
+    await writeText(join(output, runFiles.config), stringify(config));
+    return;
+  }
   if (known.data !== dataHash) {
     throw new UsageError(
       `${output} was trained on other data (${String(known.data).slice(0, 12)}…, now ${dataHash.slice(0, 12)}…): a resumed run sees the same rows`,
@@ -63,9 +71,16 @@ export async function checkManifest(
   if (changes.length > 0) note(`going on with other settings: ${changes.join(", ")}`);
 }
 
-function parse(path: string, text: string): { readonly data?: unknown } {
+/** What of a manifest is read again. */
+interface Known {
+  readonly data?: unknown;
+  /** What the run was made from, of one that `convert import` made. */
+  readonly imported?: unknown;
+}
+
+function parse(path: string, text: string): Known {
   try {
-    return JSON.parse(text) as { readonly data?: unknown };
+    return JSON.parse(text) as Known;
   } catch (error) {
     throw new UsageError(`${path} is damaged: ${(error as Error).message}`, { cause: error });
   }

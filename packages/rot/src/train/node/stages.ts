@@ -1,6 +1,6 @@
 /** Each stage made ready to run: which model, what learns, what a checkpoint of it holds. */
 import { join } from "node:path";
-import { createLora, type Lora, type LoraConfig, loadCheckpoint, weightsOf } from "@rot/models";
+import { type Lora, loadCheckpoint, weightsOf } from "@rot/models";
 import { loadImageProcessor, openFiles, readJson } from "@rot/models/node";
 import {
   constantWithWarmup,
@@ -16,15 +16,19 @@ import {
 } from "@rot/tensor";
 import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } from "../../bundle/config.ts";
 import { bundleContents, bundleFiles } from "../../bundle/node/contents.ts";
-import { openStudent, type Student, type StudentOptions } from "../../bundle/node/open-student.ts";
+import { openStudent, type Student } from "../../bundle/node/open-student.ts";
+import { type TrainedMarkers, trainMarkers } from "../../bundle/trained-markers.ts";
 import type { RunConfig } from "../../config/schema.ts";
 import type { Sample } from "../../data/sample.ts";
+import type { Subject } from "../../evaluate/options.ts";
 import type { TargetOptions } from "../../data/target-cache/targets.ts";
 import { createHead, type HeadConfig, headParameters, projectionHead } from "../../methods/rot/head.ts";
 import type { StepOptions } from "../../methods/rot/step.ts";
 import { latentTask, type StageOptions, textTask } from "../../methods/rot/task.ts";
+import { accuracy } from "../accuracy.ts";
 import type { Contents } from "../checkpoint-folder.ts";
 import type { OptimizerSettings, TrainingTask } from "../task.ts";
+import { adapters, learnsOf } from "./learns.ts";
 import { openRenderer, type Prepared, prepareLatent, prepareText, type RunData, type Teacher } from "./run-data.ts";
 
 /** A stage that is ready. */
@@ -41,6 +45,8 @@ export interface StageSource {
   readonly config: RunConfig;
   readonly data: RunData;
   readonly device: Device;
+  /** A checkpoint of the stage, when it goes on: the markers that do not learn are its own, wherever they were drawn. */
+  readonly begun?: string;
   /** Where targets are kept. */
   readonly cache?: (student: Student) => Promise<NonNullable<TargetOptions["cache"]>>;
   /** Ends the preparation. */
@@ -67,18 +73,28 @@ async function owning(make: (own: Own) => Promise<Omit<ReadyStage, "dispose">>):
   }
 }
 
-/** Stage 1: a fresh head on a frozen model. */
+/** Stage 1: a fresh head on a frozen model, whose markers may learn too; of v1 on a model that learns as a whole. */
 export const openStage1 = (source: StageSource): Promise<ReadyStage> => owning((own) => stage1(source, own));
 
 async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dispose">> {
-  const { config, device } = source;
+  const { config, device, begun } = source;
+  const { mode, train } = config.markers;
+  const isJoint = config.model_type === "v1";
   const student = own(
-    await openStudent(config.model, device, { markers: { mode: "keep", seed: key(config.seed).for("markers") } }),
+    await openStudent(config.model, device, {
+      markers: { mode, train, seed: key(config.seed).for("markers") },
+      ...(isJoint && { dtype: "f32" as const }),
+      ...(begun !== undefined && { markerRows: (shapes) => tensorsOf(begun, bundleFiles.markers, shapes, device) }),
+    }),
   );
   const head: HeadConfig = { width: student.pretrained.model.width, ...config.head };
   const parameters = createHead(head, device, key(config.seed).for("head"));
   for (const parameter of parameters.values()) own(parameter);
   const learns = new Map([...parameters].map(([name, parameter]) => [`head.${name}`, requireGrad(parameter)]));
+  const decoder = isJoint ? learnsOf(student, "full") : null;
+  for (const [name, parameter] of decoder?.learns ?? []) learns.set(name, parameter);
+  const markers = train ? trainMarkers(student.pretrained, student.markers as MarkerRecord) : null;
+  for (const [name, row] of markers?.parameters ?? []) learns.set(`markers.${name}`, own(row));
   const { loss } = config;
   let weights: StepOptions["weights"] = { vision: loss.vision_weight, language: loss.language_weight };
   if (loss.uncertainty) {
@@ -93,10 +109,18 @@ async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "
     head,
     headTensors: parameters,
     learns,
-    step: { trainsDecoder: false, loss: loss.latent, components: loss.components, weights, weighting: loss.weighting },
-    mode: "stage1",
+    step: {
+      trainsDecoder: isJoint || train,
+      tokenRows: markers?.rows ?? null,
+      loss: loss.latent,
+      components: loss.components,
+      weights,
+      weighting: loss.weighting,
+    },
+    mode: isJoint ? "full" : "stage1",
     lora: null,
-    trained: [],
+    trained: decoder?.trained ?? [],
+    markers,
   });
 }
 
@@ -128,7 +152,7 @@ async function stage2(source: StageSource, checkpoint: string, own: Own): Promis
   );
   const headTensors = await tensorsOf(checkpoint, bundleFiles.head, headParameters(head), device);
   for (const parameter of headTensors.values()) own(parameter);
-  const { learns, trained } = learnsOf(student, config);
+  const { learns, trained } = learnsOf(student, mode);
   if (!config.stage2.freeze_head) {
     for (const [name, parameter] of headTensors) learns.set(`head.${name}`, requireGrad(parameter));
   }
@@ -149,6 +173,7 @@ async function stage2(source: StageSource, checkpoint: string, own: Own): Promis
     mode: mode === "lm_head" ? "lm-head" : mode,
     lora: student.pretrained.lora,
     trained,
+    markers: null,
   });
 }
 
@@ -164,12 +189,13 @@ async function sft(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dis
       ...(mode === "lora" ? { lora: adapters(config, device) } : { dtype: "f32" as const }),
     }),
   );
-  const { learns, trained } = learnsOf(student, config);
+  const { learns, trained } = learnsOf(student, mode);
   const prepared = await prepareText(data.train, student, config, signal);
   const validation = await prepareText(data.validation.slice(0, config.validation.samples), student, config, signal);
   const { lora } = student.pretrained;
   const task = textTask({
     ...common(source, "sft", prepared, validation),
+    accuracy: accuracyOf(source, { ...subjectOf(student), latents: null, chain: config.training.chain }),
     model: student.pretrained.model,
     parameters: learns,
     lora,
@@ -200,11 +226,12 @@ interface LatentStage {
   readonly mode: BundleConfig["mode"];
   readonly lora: Lora | null;
   readonly trained: readonly string[];
+  readonly markers: TrainedMarkers | null;
 }
 
 async function latentStage(source: StageSource, stage: LatentStage): Promise<Omit<ReadyStage, "dispose">> {
   const { config, data, device, cache, signal } = source;
-  const { student, head, headTensors, learns, lora } = stage;
+  const { student, headTensors, learns, lora, trained } = stage;
   const { model } = student.pretrained;
   const teacher: Teacher = {
     model,
@@ -213,23 +240,31 @@ async function latentStage(source: StageSource, stage: LatentStage): Promise<Omi
     encoding: config.rendering.encoding,
     ...(cache && { cache: await cache(student) }),
   };
-  const markers = student.markers as MarkerRecord;
+  const record = student.markers as MarkerRecord;
   const prepare = (samples: readonly Sample[]): Promise<Prepared> =>
-    prepareLatent(samples, student, markers, teacher, config, signal);
+    prepareLatent(samples, student, record, teacher, config, signal);
   const prepared = await prepare(data.train);
   const validation = await prepare(data.validation.slice(0, config.validation.samples));
+  const head = projectionHead(weightsOf(new Map(headTensors), device), stage.head);
+  const policy = { budget: median(prepared.counts) };
   const task = latentTask({
-    ...common(source, stage.name, prepared, validation),
+    ...common(source, stage.name, prepared, validation, stage.markers),
+    accuracy: accuracyOf(source, {
+      ...subjectOf(student),
+      latents: { source: head, markers: record, policy },
+      chain: true,
+    }),
+    ...(stage.markers && { place: stage.markers.place }),
     model,
-    head: projectionHead(weightsOf(new Map(headTensors), device), head),
+    head,
     parameters: learns,
     lora,
     step: { ...stage.step, recompute: config.training.recompute },
   });
   const bundle: Omit<BundleConfig, "base" | "markers"> = {
     mode: stage.mode,
-    head,
-    latents: { budget: median(prepared.counts) },
+    head: stage.head,
+    latents: policy,
     answerStyle: config.stage2.answer_style,
     chain: true,
     strips: stripsOf(config),
@@ -237,7 +272,14 @@ async function latentStage(source: StageSource, stage: LatentStage): Promise<Omi
   return {
     task,
     prepared,
-    contents: () => bundleContents(student, { config: bundle, head: headTensors, lora, trained: stage.trained }),
+    contents: () =>
+      bundleContents(student, {
+        config: bundle,
+        head: headTensors,
+        lora,
+        trained,
+        ...(stage.markers && { markerRows: stage.markers.parameters }),
+      }),
   };
 }
 
@@ -246,6 +288,7 @@ function common(
   name: string,
   data: Prepared,
   validation: Prepared,
+  markers: TrainedMarkers | null = null,
 ): Omit<StageOptions, "model" | "parameters"> {
   const { training, optimizer: given, seed } = config;
   const perStep = training.batch_size * training.gradient_accumulation_steps;
@@ -259,6 +302,15 @@ function common(
     eps: given.eps,
     weightDecay: given.weight_decay,
     ...(given.max_grad_norm !== null && { maxGradNorm: given.max_grad_norm }),
+    ...(markers && {
+      groups: [
+        {
+          names: new Set([...markers.parameters.keys()].map((row) => `markers.${row}`)),
+          lr: config.markers.lr ?? given.lr,
+          weightDecay: 0,
+        },
+      ],
+    }),
   };
   return {
     name,
@@ -272,35 +324,21 @@ function common(
   };
 }
 
-/** Fresh adapters, as a student asks for them. */
-const adapters =
-  ({ lora, seed }: RunConfig, device: Device): NonNullable<StudentOptions["lora"]> =>
-  (linears) => {
-    const config: LoraConfig = {
-      r: lora.r,
-      alpha: lora.alpha,
-      dropout: lora.dropout,
-      targetModules: lora.target_modules,
-      // The vision tower stays as it is, whatever its linears are called.
-      excludeModules: String.raw`model\.visual\..*`,
-    };
-    return createLora(config, linears, device, { seed: key(seed).for("lora") });
-  };
+/** A student as evaluation takes it, but for how it thinks. */
+const subjectOf = ({ pretrained, tokenizer, template }: Student): Omit<Subject, "latents" | "chain"> => ({
+  model: pretrained.model,
+  tokenizer,
+  template,
+  stop: [tokenizer.eosId],
+});
 
-/** What of the decoder learns, by name, and the keys of the base's weights among it. */
-function learnsOf({ pretrained }: Student, { stage2 }: RunConfig): { learns: Map<string, Tensor>; trained: string[] } {
-  if (pretrained.lora) {
-    return {
-      learns: new Map([...pretrained.lora.parameters].map(([name, parameter]) => [name, requireGrad(parameter)])),
-      trained: [],
-    };
-  }
-  const output = pretrained.config.text.tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight";
-  const trained = [...pretrained.weights.keys()].filter((name) =>
-    stage2.mode === "lm_head" ? name === output : !name.startsWith("model.visual."),
-  );
-  const learns = new Map(trained.map((name) => [name, requireGrad(pretrained.weights.get(name) as Tensor)]));
-  return { learns, trained };
+/** What validation says besides the losses; null where it is not asked for. */
+function accuracyOf({ config, data }: StageSource, subject: Subject): NonNullable<StageOptions["accuracy"]> | null {
+  const { accuracy_samples: most, max_new_tokens: maxNewTokens } = config.validation;
+  const samples = data.validation.slice(0, most);
+  if (samples.length === 0) return null;
+  const options = { batchSize: config.training.batch_size, maxNewTokens };
+  return (signal) => accuracy(subject, samples, options, signal);
 }
 
 const stripsOf = ({ rendering }: RunConfig): BundleConfig["strips"] => ({

@@ -24,6 +24,8 @@ describe("a run that is stopped after a step and goes on ends with the same bits
   test.for([
     ["stage 1", { stage: "1" }],
     ["stage 1 with learnt weights of its losses", { stage: "1", "loss.uncertainty": "true" }],
+    ["stage 1, markers too", { stage: "1", "markers.train": "true", "markers.lr": "0.1", "markers.mode": "reference" }],
+    ["v1", { stage: "all", model_type: "v1" }],
     ["stage 2, LoRA with dropout", { stage: "2" }],
     ["stage 2, full", { stage: "2", "stage2.mode": "full" }],
     ["supervised text", { stage: "sft", "stage2.mode": "lm_head" }],
@@ -194,6 +196,24 @@ test("an output that cannot be written is noticed before anything is opened, and
   expect(opened).toBe(0);
   await expect(tinyRun(device, at("no", "model"), { model: at("no model") })).rejects.toThrow(/no model/);
   expect(existsSync(at("no"))).toBe(false);
+});
+
+test("the schedule goes over the steps that there are: batches and epochs counted, parts of them too", async ({
+  device,
+}) => {
+  const given = { stage: "1", "training.num_epochs": "1.5", "data.validation_share": "0", "optimizer.lr": "0.1" };
+  for (const [schedule, after] of [
+    ["linear", (step: number) => (6 - step) / 4],
+    ["constant", () => 1],
+  ] as const) {
+    // 14 samples, 2 · 2 a step: 5.25 steps, so 6, of which 2 warm up.
+    const { reports } = await tinyRun(device, at(schedule), { ...given, "optimizer.schedule": schedule });
+    const want = [0, 0.5, ...[2, 3, 4, 5].map(after)];
+    expect(reports).toHaveLength(6);
+    for (const [i, { learningRate }] of reports.entries())
+      expect(learningRate).toBeCloseTo(0.1 * (want[i] as number), 9);
+    expect(reports.at(-1)?.totals).toMatchObject({ samples: 24 });
+  }
 });
 
 test("both stages run in one folder, and stopping in the first does not begin the second", async ({ device }) => {

@@ -8,6 +8,7 @@ import { towerKey } from "../../data/target-cache/key.ts";
 import {
   CheckpointError,
   type CheckpointFolder,
+  checkpointPath,
   latestCheckpoint,
   listCheckpoints,
   removeLeftovers,
@@ -26,7 +27,8 @@ export interface RunEvents {
   /** Something worth a line: rows left out, a damaged checkpoint, what changed since the run began. */
   readonly note: (text: string) => void;
   readonly stage: (name: string, folder: string, steps: number, from: number) => void;
-  readonly step: (report: StepReport) => void;
+  /** Waited for. */
+  readonly step: (report: StepReport) => unknown;
   readonly validation: (step: number, results: Readonly<Record<string, number>>) => void;
   readonly checkpoint: (path: string) => void;
 }
@@ -97,8 +99,10 @@ export async function trainRun(given: RunConfig, options: TrainRunOptions): Prom
     const outcomes: StageOutcome[] = [];
     let from = stage1;
     for (const stage of stages) {
+      const [first] = resume === false ? [] : await listCheckpoints(stage.checkpoints);
       const ready = await {
-        stage1: openStage1,
+        stage1: (s: StageSource) =>
+          openStage1({ ...s, ...(first !== undefined && { begun: checkpointPath(stage.checkpoints, first) }) }),
         stage2: (s: StageSource) => openStage2(s, from as string),
         sft: openSft,
       }[stage.name](source);
@@ -130,8 +134,9 @@ interface StageFolder {
   readonly checkpoints: string;
 }
 
-function stagesOf({ stage }: RunConfig, output: string): StageFolder[] {
-  const names = ({ "1": ["stage1"], "2": ["stage2"], sft: ["sft"], all: ["stage1", "stage2"] } as const)[stage];
+function stagesOf({ stage, model_type: type }: RunConfig, output: string): StageFolder[] {
+  const all = type === "v1" ? (["stage1"] as const) : (["stage1", "stage2"] as const);
+  const names = ({ "1": ["stage1"], "2": ["stage2"], sft: ["sft"], all } as const)[stage];
   return names.map((name) => {
     const folder = names.length > 1 ? join(output, name) : output;
     return { name, folder, checkpoints: join(folder, "checkpoints") };
@@ -146,8 +151,26 @@ function check(config: RunConfig): void {
   if (config.stage !== "2" && config.stage1_checkpoint !== null) {
     throw new UsageError(`--stage1_checkpoint is for --stage 2, and this is --stage ${config.stage}`);
   }
-  if (config.loss.uncertainty && config.stage !== "1" && config.stage !== "all") {
+  const hasStage1 = config.stage === "1" || config.stage === "all";
+  if (config.loss.uncertainty && !hasStage1) {
     throw new UsageError("loss.uncertainty weighs the losses of stage 1; in stage 2 set loss.stage2_vision_weight");
+  }
+  if (config.model_type === "v1" && !hasStage1) {
+    throw new UsageError(`model_type v1 has one stage, and this is --stage ${config.stage}: give --stage 1`);
+  }
+  const { train, lr } = config.markers;
+  if (train && !hasStage1) {
+    throw new UsageError(`markers.train: markers learn in stage 1, and this is --stage ${config.stage}`);
+  }
+  if (train && config.model_type === "v1") {
+    throw new UsageError("markers.train: of model_type v1 the whole token tables learn, markers too; leave it out");
+  }
+  if (lr !== null && !train) throw new UsageError("markers.lr has no effect without markers.train=true");
+  const { metric_for_best_model: metric, accuracy_samples: answered } = config.validation;
+  if (metric === "accuracy" && answered === 0) {
+    throw new UsageError(
+      "validation.metric_for_best_model is accuracy, and validation.accuracy_samples is 0: raise it, or choose loss",
+    );
   }
 }
 
@@ -227,6 +250,12 @@ async function runStage(
       `${tooLong.length} rows are longer than data.max_length (${config.data.max_length} tokens) and are left out: ${named.join(", ")}${tooLong.length > 10 ? ", …" : ""}`,
     );
   }
+  const { patience, metric_for_best_model: metric } = config.validation;
+  if (!task.validate && (patience !== null || metric === "accuracy")) {
+    throw new UsageError(
+      `validation.${patience === null ? "metric_for_best_model" : "patience"}: there are no rows to validate on; raise data.validation_share (${config.data.validation_share})`,
+    );
+  }
   await onDisk(`${folder} cannot be made`, () => mkdir(folder, { recursive: true }));
   await checkRoom(folder, task.parameters.values(), config.checkpoint.keep_last, events);
   await removeLeftovers(checkpoints);
@@ -245,7 +274,8 @@ async function runStage(
     keep: { last, ...(keepEvery !== null && { every: keepEvery }) },
     contents,
     validateEvery: config.validation.every,
-    ...(config.validation.patience !== null && { patience: config.validation.patience }),
+    metricForBestModel: metric,
+    ...(patience !== null && { patience }),
     onStep: events.step,
     onValidation: events.validation,
     onCheckpoint(path) {
