@@ -2,8 +2,8 @@
 
     python tools/verify-exports.py RUN BASE
 
-RUN is a run folder or checkpoint of `rot-cli train` with stage 2, BASE the model it was trained on. Needs torch,
-transformers, peft and safetensors; runs rot-cli from the sources. Prints one line a check; exits with 1 if one fails.
+RUN is a run folder or checkpoint of `rot-cli train` with stage 2, BASE the model it was trained on, in f32: merging rounds
+what is stored in 16 bits. Needs torch, transformers, peft and safetensors; runs rot-cli from the sources. Prints one line a check; exits with 1 if one fails.
 """
 
 import argparse
@@ -121,7 +121,7 @@ def verify_peft(folder: Path, base: torch.nn.Module, ours: dict[str, torch.Tenso
 
 
 def verify_huggingface(folder: Path, ours: dict[str, torch.Tensor]) -> None:
-    model, info = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
+    model, info = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32, output_loading_info=True)
     problems = {key: value for key, value in info.items() if value and not (key == "missing_keys" and value == {"lm_head.weight"})}
     check("huggingface: no missing and no unexpected keys", not problems, problems or f"{len(model.state_dict())} keys")
     tokenizer = AutoTokenizer.from_pretrained(folder)
@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("base", type=Path)
     run, base = (path.resolve() for path in vars(parser.parse_args()).values())
     torch.set_num_threads(1)
-    model = AutoModelForImageTextToText.from_pretrained(base).eval()
+    model = AutoModelForImageTextToText.from_pretrained(base, dtype=torch.float32).eval()
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         node("tools/write-logits.ts", run, folder / "ours.safetensors", base)

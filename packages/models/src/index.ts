@@ -53,6 +53,7 @@ export {
   type Conversation,
   encodeConversation,
   type GeneratedText,
+  decodeText,
   generateText,
   type GenerateTextOptions,
 } from "./generate/chat.ts";
@@ -70,3 +71,4 @@ export {
 } from "./generate/generate.ts";
 export { checkContext, prefill, type Prefilled, type Prompt } from "./generate/prefill.ts";
 export { copyInto, tensorSource } from "./weights/pieces.ts";
+export { readIndex as readShardIndex } from "./weights/shards.ts";

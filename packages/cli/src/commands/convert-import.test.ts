@@ -1,34 +1,15 @@
-import { spawnSync } from "node:child_process";
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { type TensorToWrite, type WritableValue, writeTorchFile } from "@rot/rot/node";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { type Output, program } from "../program.ts";
+import { run, spawn } from "../../test/tools/run-cli.ts";
 
-const main = resolve(import.meta.dirname, "../main.ts");
 const base = resolve(import.meta.dirname, "../../../models/test/golden/qwen3vl_tiny");
 const folder = mkdtempSync(join(tmpdir(), "rot-cli-import-"));
 const stage1 = join(folder, "stage1");
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Runs the command line in this process. */
-async function run(...args: readonly string[]) {
-  let [stdout, stderr] = ["", ""];
-  const output: Output = {
-    out: (text) => void (stdout += text),
-    err: (text) => void (stderr += text),
-    terminal: false,
-  };
-  try {
-    await program(output).parseAsync(args, { from: "user" });
-    return { status: 0, stdout, stderr };
-  } catch (error) {
-    return { status: exitCodeOf(error), stdout, stderr: stderr + (error as Error).message };
-  }
-}
 
 /** What the published trainer leaves after stage 1, with small numbers in it. */
 beforeAll(async () => {
@@ -66,29 +47,14 @@ beforeAll(async () => {
 
 test("a published stage 1 becomes a run, which goes out again and is answered from", async () => {
   const output = join(folder, "run");
-  const from = spawnSync(
-    process.execPath,
-    [
-      "--conditions=@rot/source",
-      "--import",
-      "tsx",
-      main,
-      "convert",
-      "import",
-      "--stage1",
-      stage1,
-      "--base",
-      base,
-      "--output",
-      output,
-    ],
-    { encoding: "utf8" },
-  );
+  const from = spawn("convert", "import", "--stage1", stage1, "--base", base, "--output", output);
   expect(from).toMatchObject({
     status: 0,
     stdout: expect.stringMatching(/^stage1 at step 0\n.*step-00000000\nhead \d+ → 4; markers/),
   });
   expect(from.stderr).toContain("the row of <img>");
+  expect(from.stderr).toContain("AdamW begins with new moments after step 0: there is no optimizer.bin");
+  expect(from.stdout).toContain(`train on: rot-cli train --output ${output} --resume --dataset FILE\n`);
 
   const out = join(folder, "reference");
   const to = await run("convert", "export", "--input", output, "--to", "reference", "--output", out, "--json");
@@ -125,7 +91,28 @@ test("a published stage 1 becomes a run, which goes out again and is answered fr
   expect(evaluated.status).toBe(0);
 });
 
+test("what was imported is trained on, with the rows and settings that are named then", async () => {
+  const output = join(folder, "run");
+  const train = (...args: string[]) => run("train", "--output", output, "--resume", "--max_steps", "1", ...args);
+  expect(await train()).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("--dataset: say what to train on"),
+  });
+  const settings =
+    "data.synthetic_samples=4 data.validation_share=0.3 rendering.font_size=8 rendering.thought_markers=false";
+  const given = settings.split(" ").flatMap((setting) => ["--set", setting]);
+  const first = await train("--dataset", "synthetic", "--batch_size", "1", ...given);
+  expect(first.stderr).not.toContain("other settings");
+  expect(first).toMatchObject({ status: 0, stdout: expect.stringContaining("stage1: finished after 1 steps") });
+  // From now on it knows its rows.
+  expect(await train()).toMatchObject({ status: 0, stdout: expect.stringContaining("was finished already") });
+  const other = await train("--set", "data.synthetic_samples=5");
+  expect(other).toMatchObject({ status: 2, stderr: expect.stringContaining("was trained on other data") });
+});
+
 test("what cannot be is said, with its exit code", async () => {
+  const stage2Config = join(folder, "stage2.yaml");
+  writeFileSync(stage2Config, "training:\n  stage2_mode: true\nllm_model:\n  use_custom_llm: true\n");
   const output = join(folder, "none");
   const into = ["--base", base, "--output", output];
   const run1 = join(folder, "run");
@@ -135,6 +122,9 @@ test("what cannot be is said, with its exit code", async () => {
     [2, "no config.json", ["import", "--stage1", stage1, "--base", folder, "--output", output]],
     [2, "whole number", ["import", "--stage1", stage1, ...into, "--latents", "-1"]],
     [2, "is there already", ["import", "--stage1", stage1, "--base", base, "--output", run1]],
+    [2, "--config", ["import", "--stage1", stage1, ...into, "--config", join(folder, "none.yaml")]],
+    [2, "stage 2, and the checkpoint is of stage 1", ["import", "--stage1", stage1, ...into, "--config", stage2Config]],
+    [3, "gone.jsonl", ["import", "--stage1", stage1, ...into, "--dataset", join(folder, "gone.jsonl")]],
     [2, "has no adapter", ["export", "--input", run1, "--to", "peft", "--output", output]],
     [3, "--base DIR", ["export", "--input", run1, "--base", folder, "--to", "peft", "--output", output]],
     [3, "there is no", ["export", "--input", join(folder, "gone"), "--to", "peft", "--output", output]],

@@ -1,35 +1,12 @@
-import { spawnSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { type Output, program } from "../program.ts";
+import { run, spawn } from "../../test/tools/run-cli.ts";
 
-const main = resolve(import.meta.dirname, "../main.ts");
 const golden = resolve(import.meta.dirname, "../../../rot/test/golden/pt_checkpoints");
 const folder = mkdtempSync(join(tmpdir(), "rot-cli-"));
 afterAll(() => rmSync(folder, { recursive: true }));
-
-/** Runs the command line as a user would, from the sources. */
-const spawn = (...args: readonly string[]) =>
-  spawnSync(process.execPath, ["--conditions=@rot/source", "--import", "tsx", main, ...args], { encoding: "utf8" });
-
-/** The same without a process of its own. */
-async function run(...args: readonly string[]) {
-  let [stdout, stderr] = ["", ""];
-  const output: Output = {
-    out: (text) => void (stdout += text),
-    err: (text) => void (stderr += text),
-    terminal: false,
-  };
-  try {
-    await program(output).parseAsync(args, { from: "user" });
-    return { status: 0, stdout, stderr };
-  } catch (error) {
-    return { status: exitCodeOf(error), stdout, stderr: stderr + (error as Error).message };
-  }
-}
 
 const checkpoint = join(golden, "global_step5/mp_rank_00_model_states.pt");
 const converted = join(folder, "st");

@@ -25,28 +25,36 @@ export function convert(output: Output): Command {
   return command;
 }
 
-interface ToFlags {
+/** What both directions between torch and safetensors take. */
+interface CommonFlags {
   readonly input: string;
   readonly output: string;
-  readonly max_shard_size: string;
   readonly model_name: string;
-  readonly no_clean_keys?: boolean;
-  readonly reference?: boolean;
   readonly verbose?: boolean;
   readonly json?: boolean;
 }
 
+const withCommon = (command: Command): Command =>
+  command
+    .option("--model_name <name>", "first part of the files' names", "RoT")
+    .option("--verbose", "name every tensor")
+    .option("--json", "print the result as one JSON object");
+
+interface ToFlags extends CommonFlags {
+  readonly max_shard_size: string;
+  readonly no_clean_keys?: boolean;
+  readonly reference?: boolean;
+}
+
 function toCommand(output: Output): Command {
-  return new Command("to-safetensors")
+  const command = new Command("to-safetensors")
     .description("a torch or DeepSpeed checkpoint (.pt, .bin) as a folder of safetensors files")
     .requiredOption("--input <file>", "the checkpoint, such as global_step100/mp_rank_00_model_states.pt")
     .requiredOption("--output <folder>", "the folder to make")
     .option("--max_shard_size <size>", "the most bytes of tensors in one file; GB and GiB are both 1024³", "5GB")
-    .option("--model_name <name>", "first part of the files' names", "RoT")
     .addOption(new Option("--no_clean_keys", "keep the prefixes module., model. and vision_encoder.mllm_model."))
-    .option("--reference", "write tied weights in full under each of their names, as the reference does")
-    .option("--verbose", "name every tensor")
-    .option("--json", "print the result as one JSON object")
+    .option("--reference", "write tied weights in full under each of their names, as the reference does");
+  return withCommon(command)
     .addHelpText(
       "after",
       "\nTied weights are written once; conversion_metadata.json records their other names.\n" +
@@ -89,30 +97,23 @@ function toCommand(output: Output): Command {
     });
 }
 
-interface FromFlags {
-  readonly input: string;
-  readonly output: string;
-  readonly model_name: string;
+interface FromFlags extends CommonFlags {
   readonly prefix?: string;
   readonly format: CheckpointFormat;
   readonly restore_weight_tying?: boolean;
-  readonly verbose?: boolean;
-  readonly json?: boolean;
 }
 
 function fromCommand(output: Output): Command {
-  return new Command("from-safetensors")
+  const command = new Command("from-safetensors")
     .description("a folder of safetensors files as a torch checkpoint")
     .requiredOption("--input <folder>", "the folder with MODEL.safetensors, or with MODEL.safetensors.index.json")
     .requiredOption("--output <file>", "the .pt file to make")
-    .option("--model_name <name>", "first part of the files' names", "RoT")
     .option("--prefix <text>", "put before every name")
     .addOption(
       new Option("--format <format>", "where the state dict stands").choices(checkpointFormats).default("module"),
     )
-    .option("--restore_weight_tying", "tie the output projection to the token table where both hold the same bits")
-    .option("--verbose", "name every tensor")
-    .option("--json", "print the result as one JSON object")
+    .option("--restore_weight_tying", "tie the output projection to the token table where both hold the same bits");
+  return withCommon(command)
     .addHelpText(
       "after",
       "\nExamples:\n  rot-cli convert from-safetensors --input RoT-4B --output global_step1/mp_rank_00_model_states.pt\n",

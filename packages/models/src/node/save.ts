@@ -24,7 +24,7 @@ export interface SaveOptions {
 }
 
 /** What else transformers keeps beside weights and config. */
-const companions = [
+export const companions = [
   "generation_config.json",
   "tokenizer.json",
   "tokenizer_config.json",

@@ -249,7 +249,6 @@ test.for(hostile)("an index with %s is refused", async ([, text]) => {
   await writeFile(join(folder, "t.safetensors"), await file("c"));
   await writeFile(join(folder, "RoT.safetensors.index.json"), text);
   const output = join(folder, "out", "x.pt");
-  if (text === index({})) return expect((await fromSafetensors({ input: folder, output })).names).toEqual([]);
   await expect(fromSafetensors({ input: folder, output })).rejects.toThrow(WeightError);
 });
 
@@ -264,7 +263,7 @@ test("an alias that fits no tensor is refused", async () => {
   }
 });
 
-test("a folder with a PEFT adapter, a DeepSpeed checkpoint or one model is opened by itself", async () => {
+test("a folder with a PEFT adapter, a DeepSpeed checkpoint, one model or files that belong together is opened by itself", async () => {
   const folder = await scratch();
   await writeFile(join(folder, "adapter_config.json"), '{"r": 16}');
   await save(join(folder, "adapter_model.bin"), new Map([["a", tensor("F32", [1])]]));
@@ -272,6 +271,17 @@ test("a folder with a PEFT adapter, a DeepSpeed checkpoint or one model is opene
   expect(adapter).toMatchObject({ kind: "peft adapter", metadata: { r: 16 }, parameters: 1, bytes: 4 });
   expect(await inspectCheckpoint(golden)).toMatchObject({ kind: "torch zip", values: { global_step: 5 } });
   await expect(openCheckpoint(join(golden, "expected"))).rejects.toThrow("name one");
+  const stage1 = await inspectCheckpoint(join(golden, "stage1"));
+  expect(stage1.kind).toBe("several files");
+  expect(stage1.tensors.map(({ name }) => name)).toContain("special_tokens.bin: img_begin_emb");
+  expect(await compareCheckpoints(join(golden, "stage1"), join(golden, "stage1"))).toMatchObject({
+    onlyInA: [],
+    onlyInB: [],
+    common: stage1.tensors.length,
+  });
+  const none = { output: join(folder, "never") };
+  await expect(toSafetensors({ input: join(folder, "none.pt"), ...none })).rejects.toThrow("is not there");
+  await expect(toSafetensors({ input: golden, ...none })).rejects.toThrow("is a folder: name the file in it");
   await expect(openCheckpoint(join(golden, "refuse", "none"))).rejects.toThrow(UsageError);
 });
 

@@ -1,8 +1,7 @@
 /** What is in a checkpoint, and how two of them differ, without loading them. */
-import { openFile } from "@rot/tensor/safetensors/node";
 import { decode } from "./decode.ts";
 import type { OnProgress } from "./files.ts";
-import { type Checkpoint, type CheckpointTensor, openCheckpoint } from "./open-checkpoint.ts";
+import { type Checkpoint, type CheckpointTensor, openNamed, openWhole } from "./open-checkpoint.ts";
 import { cleanName, findStateDict } from "./state-dict.ts";
 import { type GlobalsFound, listGlobals } from "./torch-pickle/reader.ts";
 import { countOf } from "./torch-pickle/strided.ts";
@@ -33,9 +32,9 @@ export interface Inspection {
   readonly values: Readonly<Record<string, unknown>>;
 }
 
-/** Looks at a file or folder that {@link openCheckpoint} opens; reads headers and pickles only. */
+/** Looks at a file or folder that {@link openWhole} opens; reads headers and pickles only. */
 export async function inspectCheckpoint(path: string): Promise<Inspection> {
-  await using checkpoint = await openCheckpoint(path);
+  await using checkpoint = await openWhole(path);
   const again = new Set(checkpoint.tied.flatMap((names) => names.slice(1)));
   const own = checkpoint.tensors.filter(({ name }) => !again.has(name));
   return {
@@ -54,7 +53,7 @@ export async function inspectCheckpoint(path: string): Promise<Inspection> {
 
 /** The classes and functions that a torch file names, also one that is refused. */
 export async function inspectGlobals(path: string): Promise<GlobalsFound> {
-  await using source = await openFile(path);
+  await using source = await openNamed(path);
   return await listGlobals(source, { name: path });
 }
 
@@ -120,8 +119,8 @@ export async function compareCheckpoints(
   b: string,
   options: { readonly values?: boolean; readonly cleanKeys?: boolean; readonly onProgress?: OnProgress } = {},
 ): Promise<CheckpointDifference> {
-  await using left = await openCheckpoint(a);
-  await using right = await openCheckpoint(b);
+  await using left = await openWhole(a);
+  await using right = await openWhole(b);
   const [ofA, ofB] = [left, right].map((opened) => stateDictOf(opened, options.cleanKeys === true)) as [
     Map<string, CheckpointTensor>,
     Map<string, CheckpointTensor>,

@@ -4,7 +4,8 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { UsageError } from "@rot/tensor";
 import type { FileDType, TensorEntry } from "@rot/tensor/safetensors";
-import { openFile } from "@rot/tensor/safetensors/node";
+import { type FileSource, openFile } from "@rot/tensor/safetensors/node";
+import { findCheckpoint } from "../bundle/node/find-checkpoint.ts";
 import { openSafetensorsFiles, readAliases, readJsonObject } from "./safetensors-folder.ts";
 import { groupTied } from "./state-dict.ts";
 import { openTorchFile, type TorchFile } from "./torch-pickle/reader.ts";
@@ -25,7 +26,7 @@ export interface CheckpointTensor {
 
 /** An opened checkpoint. Close it, or declare it with `await using`. */
 export interface Checkpoint extends AsyncDisposable {
-  readonly kind: "torch zip" | "torch legacy" | "safetensors" | "safetensors shards" | "peft adapter";
+  readonly kind: "torch zip" | "torch legacy" | "safetensors" | "safetensors shards" | "peft adapter" | "several files";
   readonly files: readonly string[];
   readonly tensors: readonly CheckpointTensor[];
   /** Groups of names that show the same elements. */
@@ -54,8 +55,22 @@ export async function openCheckpoint(path: string): Promise<Checkpoint> {
   return /\.(safetensors|json)$/.test(path) ? openSafetensorsCheckpoint(path) : openTorchCheckpoint(path);
 }
 
+/**
+ * Opens a file that a user named.
+ *
+ * @throws {UsageError} when it is not there, or a folder
+ */
+export async function openNamed(path: string): Promise<FileSource> {
+  const about = await stat(path).catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT" || error.code === "ENOTDIR") throw new UsageError(`${path} is not there`);
+    throw error;
+  });
+  if (about.isDirectory()) throw new UsageError(`${path} is a folder: name the file in it`);
+  return await openFile(path);
+}
+
 async function openTorchCheckpoint(path: string): Promise<Checkpoint> {
-  const source = await openFile(path);
+  const source = await openNamed(path);
   let file: TorchFile;
   try {
     file = await openTorchFile(source, { name: path });
@@ -131,4 +146,45 @@ async function openFolder(folder: string): Promise<Checkpoint> {
   if (file === undefined) throw new UsageError(`${folder} has no .safetensors, .pt or .bin file: name one`);
   if (more.length > 0) throw new UsageError(`${folder} has several: ${files.slice(0, 8).join(", ")}; name one`);
   return openCheckpoint(join(folder, file));
+}
+
+/** What says that the files of a folder belong together: a checkpoint of ours, and a stage 1 of the published code. */
+const together = ["bundle.json", "projection_head.bin", "projection_head.safetensors"];
+
+/**
+ * The same, and folders of several files that belong together: a checkpoint of ours, or the latest of a run, and the stage 1
+ * of the published code. Before the name of each tensor is that of its file then.
+ *
+ * @throws as {@link openCheckpoint} does
+ */
+export async function openWhole(path: string): Promise<Checkpoint> {
+  const about = await stat(path).catch(() => null);
+  if (!about?.isDirectory()) return await openCheckpoint(path);
+  const names = await readdir(path);
+  if (names.includes("checkpoints") && names.includes("run.json"))
+    return await openWhole(await findCheckpoint(path, {}));
+  if (names.includes("latest") || !together.some((name) => names.includes(name))) return await openCheckpoint(path);
+  const opened: (readonly [file: string, checkpoint: Checkpoint])[] = [];
+  const close = async (): Promise<void> => {
+    for (const [, checkpoint] of opened.splice(0)) await checkpoint[Symbol.asyncDispose]();
+  };
+  try {
+    for (const file of names.filter((name) => /\.(safetensors|pt|bin)$/.test(name)).toSorted()) {
+      opened.push([file, await openCheckpoint(join(path, file))]);
+    }
+  } catch (error) {
+    await close();
+    throw error;
+  }
+  const all = <T>(of: (checkpoint: Checkpoint, file: string) => readonly T[]): T[] =>
+    opened.flatMap(([file, checkpoint]) => of(checkpoint, file));
+  return {
+    kind: "several files",
+    files: all(({ files }) => files),
+    tensors: all(({ tensors }, file) => tensors.map((tensor) => ({ ...tensor, name: `${file}: ${tensor.name}` }))),
+    tied: all(({ tied }, file) => tied.map((group) => group.map((name) => `${file}: ${name}`))),
+    metadata: new Map(all(({ metadata }) => [...metadata])),
+    globals: [...new Set(all(({ globals }) => globals))].toSorted(),
+    [Symbol.asyncDispose]: close,
+  };
 }

@@ -2,10 +2,10 @@
 /** Tensors of one safetensors file, or of several with an index. */
 import { readFile, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { readShardIndex } from "@rot/models";
 import { UsageError, WeightError } from "@rot/tensor";
 import { openSafetensors, type Safetensors, type TensorEntry } from "@rot/tensor/safetensors";
 import { type FileSource, openFile } from "@rot/tensor/safetensors/node";
-import { metadataName } from "./to-safetensors.ts";
 import { CHUNK_BYTES } from "./torch-pickle/strided.ts";
 
 /** An opened set of files. */
@@ -18,6 +18,9 @@ export interface SafetensorsFolder extends AsyncDisposable {
   /** The bytes of a tensor, a few MiB at a time. */
   stream(name: string): AsyncGenerator<Uint8Array>;
 }
+
+/** The record of a conversion, beside the tensors. */
+export const metadataName = "conversion_metadata.json";
 
 const largestJson = 100 * 2 ** 20;
 
@@ -103,16 +106,8 @@ function strings(path: string, value: unknown, what: string): ReadonlyMap<string
   return map as ReadonlyMap<string, string>;
 }
 
-async function readIndex(path: string): Promise<ReadonlyMap<string, string>> {
-  const map = strings(path, (await readJsonObject(path)).get("weight_map"), "weight_map");
-  for (const file of new Set(map.values())) {
-    // oxlint-disable-next-line no-control-regex
-    const isName = file.endsWith(".safetensors") && file.length <= 255 && !/[/\\:\u0000-\u001f]/.test(file);
-    if (!isName)
-      fail(path, `names the file ${JSON.stringify(file.slice(0, 80))}: only names inside its own folder are read`);
-  }
-  return map;
-}
+const readIndex = async (path: string): Promise<ReadonlyMap<string, string>> =>
+  readShardIndex(Object.fromEntries(await readJsonObject(path)), path);
 
 /**
  * The names that a conversion of ours left out because another name has the same tensor; none for other folders.

@@ -3,8 +3,10 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { WeightError } from "@rot/tensor";
 import { writeSafetensors } from "@rot/tensor/safetensors";
-import { openFile, writeFileAtomically } from "@rot/tensor/safetensors/node";
+import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { type OnProgress, requireSpace, writeFolder } from "./files.ts";
+import { openNamed } from "./open-checkpoint.ts";
+import { metadataName } from "./safetensors-folder.ts";
 import { checkModelName, indexName, parseSize, planShards, shardName } from "./shards.ts";
 import { cleanName, findStateDict, groupTied } from "./state-dict.ts";
 import { openTorchFile } from "./torch-pickle/reader.ts";
@@ -45,9 +47,6 @@ export interface ToSafetensorsResult {
   readonly skipped: readonly string[];
 }
 
-/** The record of a conversion, beside the tensors. */
-export const metadataName = "conversion_metadata.json";
-
 /**
  * Converts a checkpoint: finds the state dict, cleans its names, and writes it as safetensors, in several files and
  * with an index when it is larger than a shard. Never holds more than a few MiB of it, and the folder appears when it is
@@ -61,7 +60,7 @@ export async function toSafetensors(options: ToSafetensorsOptions): Promise<ToSa
   const { input, output, modelName = "RoT", cleanKeys = true, reference = false, onProgress } = options;
   const limit = parseSize(options.maxShardSize ?? "5GB");
   checkModelName(modelName);
-  await using source = await openFile(input);
+  await using source = await openNamed(input);
   const file = await openTorchFile(source, { name: input });
   const { value, wrapper } = findStateDict(file.value);
   const skipped: string[] = [];

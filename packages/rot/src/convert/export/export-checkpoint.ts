@@ -53,7 +53,7 @@ export async function exportCheckpoint(options: ExportOptions): Promise<ExportRe
   await using source = await openSource(options);
   const counter = counting(onProgress);
   const plans: { readonly [F in ExportFormat]: () => Promise<ExportPlan & { dispose?: () => void }> } = {
-    reference: () => planReference(source, counter),
+    reference: () => planReference(source, counter, options.note ?? (() => {})),
     peft: async () => planPeft(source, counter, options.base ?? source.config.base.path),
     huggingface: async () => planHuggingFace(source, counter, await options.device(), shardBytes),
   };

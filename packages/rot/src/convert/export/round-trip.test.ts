@@ -50,9 +50,9 @@ async function imported(options: Omit<ImportOptions, "base" | "output"> & { read
   return output;
 }
 
-/** The one checkpoint of a stage. */
-function checkpointOf(run: string, stage: string): string {
-  const parent = join(run, stage, "checkpoints");
+/** The one checkpoint of a run, or of the stage 1 in it. */
+function checkpointOf(run: string, inside = ""): string {
+  const parent = join(run, inside, "checkpoints");
   return join(parent, readdirSync(parent)[0] as string);
 }
 
@@ -118,7 +118,7 @@ test("LoRA goes out to the published layout and comes back with its bits and its
   );
   expect(readFileSync(join(folder, "latest"), "utf8")).toBe("global_step7");
   const run = await imported({ stage1: folder, stage2: folder, loraAlpha: index.lora.alpha });
-  const back = checkpointOf(run, "stage2");
+  const back = checkpointOf(run);
   expectSameFiles(back, bundle, ["projection_head.safetensors", "markers.safetensors", "adapter_model.safetensors"]);
   expectSameFiles(checkpointOf(run, "stage1"), bundle, ["projection_head.safetensors", "markers.safetensors"]);
   expect(back).toMatch(/step-0{7}7$/);
@@ -132,7 +132,7 @@ test("stage 1 goes out and comes back; without the row of <img>, which is not pu
   const bundle = await writeGoldenBundle(device, place(), { head, step: 3 });
   const folder = await exported(device, bundle, "reference");
   expect(existsSync(join(folder, "latest"))).toBe(false);
-  const back = checkpointOf(await imported({ stage1: folder }), "stage1");
+  const back = checkpointOf(await imported({ stage1: folder }));
   expectSameFiles(back, bundle, ["projection_head.safetensors", "markers.safetensors"]);
 
   const published = place();
@@ -141,7 +141,7 @@ test("stage 1 goes out and comes back; without the row of <img>, which is not pu
   rows.delete("img_emb");
   await writeFileAtomically(join(published, "special_tokens.bin"), writeTorchFile(rows));
   const notes: string[] = [];
-  const drawn = checkpointOf(await imported({ stage1: published, note: (text) => notes.push(text) }), "stage1");
+  const drawn = checkpointOf(await imported({ stage1: published, note: (text) => notes.push(text) }));
   expect(notes.join()).toContain("<img>");
   const file = await openSafetensors(fromBytes(readFileSync(join(drawn, "markers.safetensors"))), { name: "markers" });
   const row = decode("F32", await file.read("img"));
@@ -181,7 +181,7 @@ test("a model that was trained in full comes in with its weights, the vision tow
     }
   });
   const run = await imported({ stage1: full, stage2: full });
-  const back = checkpointOf(run, "stage2");
+  const back = checkpointOf(run);
   const keysOf = async (path: string) => [
     ...(await openSafetensors(fromBytes(readFileSync(join(path, "model.safetensors"))), { name: path })).tensors.keys(),
   ];
@@ -191,7 +191,7 @@ test("a model that was trained in full comes in with its weights, the vision tow
   expect(JSON.parse(readFileSync(join(back, "bundle.json"), "utf8"))).toMatchObject({ mode: "full" });
 
   const again = await exported(device, run, "reference");
-  const twice = checkpointOf(await imported({ stage1: again, stage2: again }), "stage2");
+  const twice = checkpointOf(await imported({ stage1: again, stage2: again }));
   expectSameFiles(twice, back, ["model.safetensors", "projection_head.safetensors", "markers.safetensors"]);
   const ids = [1, begin, 2, end];
   expect(await logitsOf(run, device, ids)).toEqual(
@@ -199,7 +199,7 @@ test("a model that was trained in full comes in with its weights, the vision tow
   );
 
   const other = await spoiltCopy(full, changed);
-  const seen = checkpointOf(await imported({ stage1: other, stage2: other }), "stage2");
+  const seen = checkpointOf(await imported({ stage1: other, stage2: other }));
   expect(await keysOf(seen)).toContain("model.visual.merger.norm.weight");
 });
 
@@ -286,7 +286,7 @@ test("a row of the whole model wins over stage 1's, and another base's markers a
     const file = await openSafetensors(fromBytes(readFileSync(join(path, "markers.safetensors"))), { name: path });
     return decode(file.tensors.get("img_end")?.dtype ?? "F32", await file.read("img_end"));
   };
-  const [got, want] = [await row(checkpointOf(run, "stage2")), await row(await loraBundle(device))];
+  const [got, want] = [await row(checkpointOf(run)), await row(await loraBundle(device))];
   expect(Array.from(got, Math.sign)).toEqual(Array.from(want, Math.sign));
 
   rows.set("img_end_token_id", end + 1);
@@ -300,9 +300,9 @@ test("a safetensors conversion of the weights is imported as the torch file is",
   for (const options of [{}, { reference: true, maxShardSize: "200KB" }, { cleanKeys: false }]) {
     const output = place();
     await toSafetensors({ input: join(folder, states), output, ...options });
-    const back = checkpointOf(await imported({ stage1: folder, stage2: output }), "stage2");
+    const back = checkpointOf(await imported({ stage1: folder, stage2: output }));
     expectSameFiles(back, bundle, ["adapter_model.safetensors", "projection_head.safetensors", "markers.safetensors"]);
-    const alone = checkpointOf(await imported({ stage2: output }), "stage2");
+    const alone = checkpointOf(await imported({ stage2: output }));
     expectSameFiles(alone, bundle, ["adapter_model.safetensors", "projection_head.safetensors"]);
   }
 });
@@ -337,7 +337,7 @@ test("what has the markers in its own tokenizer goes out and comes back too", as
   cpSync(plain, stage1, { recursive: true });
   for (const name of ["latest", "global_step7"]) rmSync(join(stage1, name), { recursive: true });
   const run = await imported({ stage1, base: model });
-  const checkpoint = checkpointOf(run, "stage1");
+  const checkpoint = checkpointOf(run);
   expect(JSON.parse(readFileSync(join(checkpoint, "bundle.json"), "utf8"))).toMatchObject({
     markers: { own: true, begin, end },
   });
@@ -368,11 +368,11 @@ test("an adapter for PEFT has its bits, and names its base; what has none is ref
 
 test("the base may be stored in another dtype: weights are compared by value", async ({ device }) => {
   const run = await wideRun(device);
-  expect(JSON.parse(readFileSync(join(checkpointOf(run, "stage2"), "bundle.json"), "utf8"))).toMatchObject({
+  expect(JSON.parse(readFileSync(join(checkpointOf(run), "bundle.json"), "utf8"))).toMatchObject({
     mode: "lora",
   });
   const folder = await exported(device, run, "reference");
-  const back = checkpointOf(await imported({ stage1: folder, stage2: folder }), "stage2");
+  const back = checkpointOf(await imported({ stage1: folder, stage2: folder }));
   // The rows of stage 1 agree with the table up to rounding, so they stay as they were.
   expectSameFiles(back, await loraBundle(device), ["adapter_model.safetensors", "markers.safetensors"]);
 });

@@ -7,12 +7,13 @@ import { checkKeys, type Description } from "@rot/models";
 import { UsageError } from "@rot/tensor";
 import type { FileDType } from "@rot/tensor/safetensors";
 import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } from "../../bundle/config.ts";
-import { idsOf, namesOf, planMarkers } from "../../bundle/markers.ts";
+import { haveRowFile, idsOf, namesOf, planMarkers } from "../../bundle/markers.ts";
 import { bundleFiles } from "../../bundle/node/contents.ts";
 import { findCheckpoint } from "../../bundle/node/find-checkpoint.ts";
 import { checkBase, withVocabulary } from "../../bundle/node/open-student.ts";
 import { headParameters } from "../../methods/rot/head.ts";
 import { verifyCheckpoint } from "../../train/checkpoint-folder.ts";
+import { trainingFiles } from "../../train/training-state.ts";
 import { decode } from "../decode.ts";
 import { type BaseModel, openBase, type StoredTensor, storedTensor } from "../import/base-model.ts";
 import { encode } from "../import/floats.ts";
@@ -26,6 +27,12 @@ export interface ExportTensor {
   readonly stream: () => AsyncGenerator<Uint8Array>;
 }
 
+/** The state of training of a checkpoint, by the names that the trainer gives parameters and moments; each is F32. */
+export interface TrainingSource {
+  readonly parameters: ReadonlyMap<string, StoredTensor>;
+  readonly moments: ReadonlyMap<string, StoredTensor>;
+}
+
 /** What is exported. Close it, or declare it with `await using`. */
 export interface ExportSource extends AsyncDisposable {
   /** The folder of the checkpoint. */
@@ -37,6 +44,8 @@ export interface ExportSource extends AsyncDisposable {
   readonly adapterConfig: Readonly<Record<string, unknown>> | null;
   readonly adapter: ReadonlyMap<string, StoredTensor>;
   readonly head: ReadonlyMap<string, StoredTensor>;
+  /** Null for a checkpoint that cannot be trained on. */
+  readonly training: TrainingSource | null;
   /** Rows of the markers by their names in `markers.safetensors`. */
   readonly rows: ReadonlyMap<string, ExportTensor>;
   /** The model with so many rows in its token tables. */
@@ -114,6 +123,9 @@ export async function openSource({
         join(folder, bundleFiles.head),
       );
     }
+    const [parameters, moments] = [await filed(trainingFiles.parameters), await filed(trainingFiles.optimizer)];
+    const narrow = [...parameters, ...moments].find(([, { dtype }]) => dtype !== "F32");
+    if (narrow) throw new BundleError(`${folder}: ${narrow[0]} is ${narrow[1].dtype}; the state of training is F32`);
     const adapterConfig =
       adapter.size > 0 ? ((await readJson(join(folder, bundleFiles.adapterConfig))) as Record<string, unknown>) : null;
     return {
@@ -124,11 +136,12 @@ export async function openSource({
       adapterConfig,
       adapter,
       head,
-      rows: markers?.own ? ownRows(markers, (key) => trained.get(key) ?? stored(base, key)) : rows,
+      training: parameters.size > 0 ? { parameters, moments } : null,
+      rows: markers && !haveRowFile(markers) ? ownRows(markers, (key) => trained.get(key) ?? stored(base, key)) : rows,
       describe: (vocabulary) => withVocabulary(base.description, vocabulary),
       async model(vocabulary) {
         const placed =
-          config.markers && !config.markers.own
+          config.markers && haveRowFile(config.markers)
             ? await placedRows(config.markers, rows, folder)
             : new Map<string, Float64Array>();
         const { architecture } = withVocabulary(base.description, vocabulary);

@@ -3,6 +3,7 @@ import { join } from "node:path";
 import { UsageError } from "@rot/tensor";
 import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
+import { haveRowFile } from "../../bundle/markers.ts";
 import { bundleFiles } from "../../bundle/node/contents.ts";
 import type { Counter } from "./counting.ts";
 import type { ExportSource, ExportTensor } from "./source.ts";
@@ -43,7 +44,7 @@ export function latentFiles(
 ): [name: string, sources: TensorSource[]][] {
   return [
     ...(head.size > 0 ? [[bundleFiles.head, sources(head, counter)] as [string, TensorSource[]]] : []),
-    ...(config.markers && !config.markers.own
+    ...(config.markers && haveRowFile(config.markers)
       ? [[bundleFiles.markers, sources(rows, counter)] as [string, TensorSource[]]]
       : []),
   ];

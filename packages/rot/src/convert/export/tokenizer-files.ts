@@ -1,22 +1,10 @@
 /** A model's small files, with the markers among the tokens where the tokenizer lacks them. */
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
+import { companions } from "@rot/models/node";
 import type { MarkerRecord } from "../../bundle/config.ts";
 import { idsOf, markerTokens } from "../../bundle/markers.ts";
 import { readJsonObject } from "../safetensors-folder.ts";
-
-/** What transformers keeps beside weights and config, and that does not depend on the tokens. */
-const copied = [
-  "generation_config.json",
-  "special_tokens_map.json",
-  "vocab.json",
-  "merges.txt",
-  "chat_template.json",
-  "chat_template.jinja",
-  "preprocessor_config.json",
-  "video_preprocessor_config.json",
-  "processor_config.json",
-];
 
 /** An ordinary added token, as `add_tokens` of transformers makes it. */
 const plain = { single_word: false, lstrip: false, rstrip: false, normalized: true, special: false };
@@ -29,14 +17,12 @@ const plain = { single_word: false, lstrip: false, rstrip: false, normalized: tr
  */
 export async function companionFiles(base: string, markers: MarkerRecord | null): Promise<Map<string, Buffer>> {
   const files = new Map<string, Buffer>();
-  for (const name of copied) {
-    const bytes = await bytesOf(join(base, name));
-    if (bytes) files.set(name, bytes);
-  }
-  for (const [name, edit] of edited(markers)) {
+  const edits = new Map(markers && !markers.own ? edited(markers) : []);
+  for (const name of companions) {
     const bytes = await bytesOf(join(base, name));
     if (!bytes) continue;
-    if (!markers || markers.own) {
+    const edit = edits.get(name);
+    if (!edit) {
       files.set(name, bytes);
       continue;
     }
@@ -49,8 +35,8 @@ export async function companionFiles(base: string, markers: MarkerRecord | null)
 type Json = Record<string, unknown>;
 
 /** Where transformers, of different versions, looks for added tokens. */
-function edited(markers: MarkerRecord | null): [name: string, edit: (json: Json) => Json][] {
-  const ids = markers ? [...idsOf(markers)] : [];
+function edited(markers: MarkerRecord): [name: string, edit: (json: Json) => Json][] {
+  const ids = [...idsOf(markers)];
   const spelling = (i: number): string =>
     (ids.length === 3 ? markerTokens[i] : [markerTokens[0], markerTokens[2]][i]) as string;
   const tokens = ids.map((id, i) => ({ id, content: spelling(i), ...plain }));

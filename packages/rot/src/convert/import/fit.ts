@@ -14,7 +14,7 @@ import { type PublishedStage1, type PublishedStates, requireEqual } from "./publ
 /** Which rows the markers have, and the model with that many. */
 export function planModel(base: BaseModel, stage1: PublishedStage1 | null, states: PublishedStates | null) {
   const { V } = base.description.config.text;
-  const plan = planMarkers(base.tokenizer, V, "append-resize");
+  const plan = planMarkers(base.tokenizer, V, "reference");
   const ids = stage1?.ids;
   if (ids && (ids.begin !== plan.begin || ids.end !== plan.end)) {
     throw new BundleError(
@@ -67,14 +67,14 @@ export function headOf(stage1: PublishedStage1 | null, states: PublishedStates |
 export function loraOf(
   { adapter, file: where }: PublishedStates,
   { architecture }: BaseModel["description"],
-  alpha: number,
+  { alpha, dropout }: { readonly alpha: number; readonly dropout: number },
 ): LoraConfig {
   const [r = 1] = [...adapter].find(([key]) => key.endsWith(".lora_A.weight"))?.[1].shape ?? [];
   const targets = new Set([...adapter.keys()].map((key) => adaptedPath(key).split(".").at(-1) as string));
   const config: LoraConfig = {
     r,
     alpha,
-    dropout: 0.05,
+    dropout,
     targetModules: [...targets],
     excludeModules: String.raw`model\.visual\..*`,
   };

@@ -1,21 +1,24 @@
 /** A checkpoint of the published trainer as a run folder of ours. */
-import { mkdir } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
-import { printAdapterConfig, WeightsError } from "@rot/models";
+import { type Description, printAdapterConfig, WeightsError } from "@rot/models";
 import { UsageError } from "@rot/tensor";
 import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
-import { writeFileAtomically } from "@rot/tensor/safetensors/node";
-import { type BundleConfig, type MarkerRecord, paperStrips, printBundleConfig } from "../../bundle/config.ts";
+import { type BundleConfig, type MarkerRecord, printBundleConfig, type StripRecord } from "../../bundle/config.ts";
 import { bundleFiles } from "../../bundle/node/contents.ts";
+import type { ConfigFile } from "../../config/load.ts";
+import type { RunConfig } from "../../config/schema.ts";
 import type { HeadConfig } from "../../methods/rot/head.ts";
-import { type Contents, writeCheckpoint } from "../../train/checkpoint-folder.ts";
-import { type OnProgress, requireSpace, writeFolder } from "../files.ts";
+import type { Contents } from "../../train/checkpoint-folder.ts";
+import type { OnProgress } from "../files.ts";
 import type { CheckpointTensor } from "../open-checkpoint.ts";
 import { type BaseModel, openBase } from "./base-model.ts";
 import { checkModel, headOf, loraOf, planModel } from "./fit.ts";
 import { changedWeights } from "./frozen.ts";
 import { checkOwnRows, findRows, type Row } from "./marker-rows.ts";
+import { type FoundOptimizer, openHeadOptimizer, openPartitions } from "./optimizer-states.ts";
 import { hasStates, openStage1, openStates, type PublishedStage1, type PublishedStates } from "./published.ts";
+import { type ImportedStage, writeRun } from "./run-folder.ts";
+import { type CheckpointFacts, configBefore, configOfRun, dataOfRun } from "./run-config.ts";
+import { importState } from "./training-state.ts";
 
 /** What to import, and what its files do not say. */
 export interface ImportOptions {
@@ -27,10 +30,18 @@ export interface ImportOptions {
   readonly base: string;
   /** The run folder to make. */
   readonly output: string;
+  /** With which settings training goes on: a published configuration or one of ours; without it the defaults. */
+  readonly config?: ConfigFile | undefined;
+  /** The rows that training goes on with, in place of those that the configuration names. */
+  readonly dataset?: string | undefined;
+  /** Leave out the moments of the optimizer, so that AdamW begins anew. */
+  readonly freshMoments?: boolean | undefined;
+  /** Leave out all that training needs. */
+  readonly weightsOnly?: boolean | undefined;
   /** Latents a question gets unless generation is told otherwise; 32, as published for word problems. */
-  readonly latents?: number;
-  /** The numerator of LoRA's scaling; 32, as in the published configurations. */
-  readonly loraAlpha?: number;
+  readonly latents?: number | undefined;
+  /** The numerator of LoRA's scaling; that of the configuration, which is 32 where it is not said. */
+  readonly loraAlpha?: number | undefined;
   /** What the run's manifest says of who made it. */
   readonly manifest?: Readonly<Record<string, unknown>>;
   readonly onProgress?: OnProgress;
@@ -38,35 +49,31 @@ export interface ImportOptions {
   readonly note?: (text: string) => void;
 }
 
-/** A stage that was imported. */
-export interface ImportedStage {
-  readonly mode: BundleConfig["mode"];
-  readonly step: number;
-  readonly checkpoint: string;
-}
-
 /** What was written. */
 export interface ImportResult {
   readonly stages: readonly ImportedStage[];
   readonly markers: MarkerRecord;
   readonly head: HeadConfig;
-  /** Of LoRA, its rank. */
-  readonly rank: number | null;
-}
-
-/** A stage to be written. */
-interface Stage {
-  readonly name: "stage1" | "stage2";
-  readonly mode: BundleConfig["mode"];
-  readonly step: number;
-  readonly contents: Contents;
+  /** Of LoRA, its rank and numerator. */
+  readonly lora: { readonly r: number; readonly alpha: number } | null;
+  /** What training goes on from; null where it was left out. */
+  readonly training: {
+    /** Where AdamW's moments are from; null where they begin anew. */
+    readonly moments: readonly string[] | null;
+    /** Whether the rows to train on are known. */
+    readonly data: boolean;
+  } | null;
 }
 
 /**
- * Imports a stage, or both. Weights are streamed: frozen ones are compared with the base's, trained ones are copied with
- * their bits. The folder appears when it is whole.
+ * Imports a stage, or both, as a run. Weights are streamed: frozen ones are compared with the base's, trained ones are copied
+ * with their bits. The folder appears when it is whole.
+ *
+ * The run is of the last stage; stage 2 has the checkpoint it began with in `stage1/`. Beside what evaluation opens there is
+ * what training goes on from: parameters in f32, and the moments of AdamW where the optimizer's files are there.
  *
  * @throws {UsageError} when an input is not there, or the output holds something
+ * @throws {ConfigurationError | DatasetError} for a configuration or rows that cannot be read
  * @throws {WeightError} for a damaged file; for keys that are missing, unexpected or of another shape, all of them listed;
  *   for a base whose markers or frozen weights are not those of the checkpoint
  */
@@ -90,22 +97,40 @@ interface Sources {
 }
 
 async function importOpened({ base, stage1, states, trained }: Sources, options: ImportOptions): Promise<ImportResult> {
-  const { note = () => {}, loraAlpha = 32, latents = 32 } = options;
+  const { note = () => {}, latents = 32 } = options;
+  const before = configBefore({ config: options.config, note });
   const { markers, description } = planModel(base, stage1, states);
   if (states) await checkModel(states, description, base);
   if (states && states.dropped.length > 0)
     note(`${states.dropped.length} tensors of the trainer are no model's: left out`);
   if (!stage1) note("without --stage1 the projection head is the one among the weights");
   const { head, config: headConfig } = headOf(stage1, states, base);
-  const lora = states && states.adapter.size > 0 ? loraOf(states, description, loraAlpha) : null;
+  const loraAlpha = options.loraAlpha ?? before.config.lora.alpha;
+  const lora =
+    states && states.adapter.size > 0
+      ? loraOf(states, description, { alpha: loraAlpha, dropout: before.config.lora.dropout })
+      : null;
   if (lora && !trained)
     throw new UsageError(`${states?.file} has LoRA adapters, which are of stage 2: give it as --stage2`);
+  const isHeadOnly = before.config.stage2.mode === "lm_head";
+  const mode = !trained ? null : lora ? "lora" : isHeadOnly ? "lm_head" : "full";
+  const facts: CheckpointFacts = {
+    stage: trained ? "2" : "1",
+    model: base.folder,
+    mode,
+    head: headConfig,
+    lora: lora && { r: lora.r, alpha: lora.alpha, targetModules: [lora.targetModules].flat() },
+  };
+  const settings = { config: options.config, dataset: options.dataset, output: options.output, note };
+  const config = configOfRun(before, facts, settings);
+  const data = options.weightsOnly ? null : await dataOfRun(config, settings);
 
-  const counted = counting(states, [...description.architecture.parameters.keys()], options.onProgress);
-  const full = trained !== null && lora === null;
-  const wanted = (key: string): boolean => !full || key.startsWith("model.visual.");
-  const changed = states ? await changedWeights(states.model, base, markers, wanted, counted) : [];
-  if (changed.length > 0 && !full) {
+  const { parameters } = description.architecture;
+  const counted = counting(states, [...parameters.keys()], options.onProgress);
+  const learns = learning(mode, description);
+  const changed = states ? await changedWeights(states.model, base, markers, (key) => !learns(key), counted) : [];
+  // The published code may train the vision tower along; nothing else may differ.
+  if (changed.some((key) => mode !== "full" || !key.startsWith("model.visual."))) {
     throw new WeightsError(
       `${states?.file}: weights that training leaves as they are differ from those of ${base.folder} (${changed.length}): it is another base`,
       { unexpected: changed },
@@ -124,77 +149,108 @@ async function importOpened({ base, stage1, states, trained }: Sources, options:
   if (markers.own) await checkOwnRows(places, base);
   const rows = markers.own ? null : await findRows(places);
 
-  const shared = (mode: BundleConfig["mode"]): Contents => ({
+  const shared = (of: BundleConfig["mode"], tensors = head): Contents => ({
     [bundleFiles.config]: [
       Buffer.from(
         printBundleConfig({
-          mode,
+          mode: of,
           base: base.record,
           markers,
           head: headConfig,
           latents: { budget: latents },
-          answerStyle: "reference",
+          answerStyle: config.stage2.answer_style,
           chain: true,
-          strips: { ...paperStrips, encoding: "reference", newlines: "keep", engine: "basic" },
+          strips: stripsOf(config, before.published),
         }),
       ),
     ],
-    [bundleFiles.head]: tensorFile(head),
+    [bundleFiles.head]: tensorFile(tensors),
     ...(rows && { [bundleFiles.markers]: file([...rows].map(([name, row]) => rowSource(name, row, width))) }),
   });
-  const weights = full
-    ? trainedWeights(trained.model, changed, description.architecture.parameters)
-    : new Map<string, CheckpointTensor>();
-  const stages: Stage[] = [];
-  if (stage1) stages.push({ name: "stage1", mode: "stage1", step: stage1.step, contents: shared("stage1") });
-  if (trained) {
-    const mode = lora ? "lora" : "full";
-    const contents: Contents = {
-      ...shared(mode),
-      ...(lora && {
+  const weights = new Map(
+    [...(trained?.model ?? [])].filter(([key]) => parameters.has(key) && (learns(key) || changed.includes(key))),
+  );
+  const step = trained ? trained.step : (states?.step ?? stage1?.step ?? 0);
+  const trains = new Map<string, CheckpointTensor>(trained?.adapter);
+  for (const [key, tensor] of weights) if (learns(key)) trains.set(key, tensor);
+  const isHeadTrained = trained === null || !config.stage2.freeze_head;
+  const lastHead = trained && isHeadTrained ? headOf(null, trained, base).head : head;
+  if (isHeadTrained) for (const [name, tensor] of lastHead) trains.set(`head.${name}`, tensor);
+  await using optimizer = options.weightsOnly ? null : await optimizerOf({ stage1, states }, options);
+  const state = options.weightsOnly
+    ? null
+    : await importState(
+        { task: trained ? "stage2" : "stage1", step, parameters: trains },
+        optimizer?.found ?? null,
+        note,
+      );
+  const last: Contents = {
+    ...shared(bundleModeOf(mode), lastHead),
+    ...(trained &&
+      lora && {
         [bundleFiles.adapterConfig]: [Buffer.from(printAdapterConfig(lora, base.folder))],
         [bundleFiles.adapter]: tensorFile(trained.adapter),
       }),
-      ...(full && {
-        [bundleFiles.weights]: tensorFile(new Map([...weights].map(([key, tensor]) => [key, counted(tensor)]))),
-      }),
-    };
-    stages.push({ name: "stage2", mode, step: trained.step, contents });
-  }
-  const bytes = [...weights.values()].reduce((sum, tensor) => sum + tensor.bytes, 0);
-  return { stages: await writeRun(options, stages, bytes), markers, head: headConfig, rank: lora?.r ?? null };
-}
-
-/** The run folder: stages in it as `rot-cli train` lays them out, and what it was made from. */
-async function writeRun(
-  { output, stage1, stage2, base, manifest }: ImportOptions,
-  stages: readonly Stage[],
-  bytes: number,
-): Promise<ImportedStage[]> {
-  const parent = dirname(resolve(output));
-  await mkdir(parent, { recursive: true });
-  await requireSpace(parent, bytes);
-  const written: ImportedStage[] = [];
-  await writeFolder(output, [...stages.map(({ name }) => name), "run.json"], async (aside) => {
-    for (const { name, mode, step, contents } of stages) {
-      const path = await writeCheckpoint(join(aside, name, "checkpoints"), step, contents);
-      written.push({ mode, step, checkpoint: join(output, path.slice(aside.length + 1)) });
-    }
-    const text = { format: 1, begun: new Date().toISOString(), imported: { stage1, stage2, base }, ...manifest };
-    await writeFileAtomically(join(aside, "run.json"), [Buffer.from(`${JSON.stringify(text, null, 2)}\n`)]);
+    ...(weights.size > 0 && {
+      [bundleFiles.weights]: tensorFile(new Map([...weights].map(([key, tensor]) => [key, counted(tensor)]))),
+    }),
+    ...state?.contents,
+  };
+  const { stage1: from, stage2: then, base: on, output, manifest } = options;
+  const stages = await writeRun(output, {
+    before: trained ? { step: stage1?.step ?? 0, contents: shared("stage1") } : null,
+    last: { mode: bundleModeOf(mode), step, contents: last },
+    bytes: [...weights.values()].reduce((sum, tensor) => sum + tensor.bytes, state?.bytes ?? 0),
+    config: state && config,
+    data,
+    manifest: { imported: { stage1: from, stage2: then, base: on }, ...manifest },
   });
-  return written;
+  return {
+    stages,
+    markers,
+    head: headConfig,
+    lora: lora && { r: lora.r, alpha: lora.alpha },
+    training: state && { moments: state.moments, data: data !== null },
+  };
 }
 
-/** The decoder, and what else changed; an output matrix that is the embedding is not written twice. */
-const trainedWeights = (
-  model: PublishedStates["model"],
-  changed: readonly string[],
-  parameters: ReadonlyMap<string, unknown>,
-): Map<string, CheckpointTensor> =>
-  new Map(
-    [...model].filter(([key]) => parameters.has(key) && (!key.startsWith("model.visual.") || changed.includes(key))),
-  );
+type Mode = RunConfig["stage2"]["mode"] | null;
+
+/** What a checkpoint says of itself. */
+const bundleModeOf = (mode: Mode): BundleConfig["mode"] =>
+  mode === null ? "stage1" : mode === "lm_head" ? "lm-head" : mode;
+
+/** Which of the base's own weights a stage trains. */
+function learning(mode: Mode, { config }: Description): (key: string) => boolean {
+  const output = config.text.tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight";
+  return (key) => (mode === "full" ? !key.startsWith("model.visual.") : mode === "lm_head" ? key === output : false);
+}
+
+/** Chains as the run draws them, or as the published code drew them. */
+const stripsOf = ({ rendering }: RunConfig, published: boolean): StripRecord => ({
+  encoding: rendering.encoding,
+  fontSize: rendering.font_size,
+  height: rendering.height,
+  padding: rendering.padding,
+  thoughtMarkers: rendering.thought_markers,
+  newlines: published ? "keep" : "space",
+  engine: published ? "basic" : "shaped",
+});
+
+/** The optimizer of the stage that is gone on with. */
+async function optimizerOf(
+  { stage1, states }: Pick<Sources, "stage1" | "states">,
+  { freshMoments }: ImportOptions,
+): Promise<({ readonly found: FoundOptimizer } & AsyncDisposable) | null> {
+  if (freshMoments) return null;
+  const found = states
+    ? await openPartitions(states)
+    : await openHeadOptimizer(stage1?.file as string, stage1?.head as PublishedStage1["head"]);
+  const close = async (): Promise<void> => {
+    if (!("missing" in found)) await found[Symbol.asyncDispose]();
+  };
+  return { found, [Symbol.asyncDispose]: close };
+}
 
 /** Counts the bytes of the model as they are read: frozen weights to be compared, trained ones to be copied. */
 function counting(states: PublishedStates | null, keys: readonly string[], onProgress?: OnProgress) {

@@ -89,11 +89,12 @@ test.runIf(whole)("the weights of stage 2 come in with their bits", async () => 
   const base = await writeBase();
   const notes: string[] = [];
   const output = join(folder, "run");
-  const { stages, rank } = await importCheckpoint({ stage2: golden, base, output, note: (text) => notes.push(text) });
+  const { stages, lora } = await importCheckpoint({ stage2: golden, base, output, note: (text) => notes.push(text) });
   expect(notes.join()).toContain("the projection head is the one among the weights");
   const tag = readFileSync(join(golden, "latest"), "utf8").trim();
-  expect(stages).toMatchObject([{ mode: "lora", step: Number(tag.replace("global_step", "")) }]);
-  const checkpoint = stages[0]?.checkpoint as string;
+  const step = Number(tag.replace("global_step", ""));
+  expect(stages).toMatchObject([{ mode: "stage1" }, { mode: "lora", step }]);
+  const checkpoint = stages[1]?.checkpoint as string;
   const parts = { adapter: "adapter_model.safetensors", head: "projection_head.safetensors" };
   let seen = 0;
   for (const [part, name] of Object.entries(parts)) {
@@ -105,7 +106,7 @@ test.runIf(whole)("the weights of stage 2 come in with their bits", async () => 
       });
       expect(shape).toEqual(weights.tensors.get(source ?? "")?.shape);
       expect(Buffer.compare(await file.read(key), await weights.read(source ?? "")), key).toBe(0);
-      if (key.endsWith("lora_A.weight")) expect(shape[0]).toBe(rank);
+      if (key.endsWith("lora_A.weight")) expect(shape[0]).toBe(lora?.r);
       seen++;
     }
   }

@@ -36,6 +36,10 @@ export interface PublishedStates extends Opened {
   /** Tensors that no model needs. */
   readonly dropped: readonly string[];
   readonly step: number;
+  /** Where the files of the weights are, and with them DeepSpeed's of the optimizer. */
+  readonly folder: string;
+  /** What DeepSpeed saved, of a torch file. */
+  readonly values: PickleValue | undefined;
 }
 
 /** Rows by their keys in `special_tokens.bin`; published are the first two, the others are those that round trips need. */
@@ -100,7 +104,12 @@ export async function openStage1(folder: string): Promise<PublishedStage1> {
  */
 export async function openStates(path: string): Promise<PublishedStates> {
   const file = await statesFile(path);
-  const opened = await openCheckpoint(file);
+  const opened = await openCheckpoint(file).catch(async (error: unknown) => {
+    if (!(error instanceof UsageError) || !(await isZero3(path))) throw error;
+    throw new UsageError(
+      `${path} is of ZeRO stage 3, whose weights are in parts: gather them with the zero_to_fp32.py that DeepSpeed left there, and name the file it makes`,
+    );
+  });
   try {
     const parts: Record<Exclude<Meaning["part"], "other">, Map<string, CheckpointTensor>> = {
       model: new Map(),
@@ -123,12 +132,30 @@ export async function openStates(path: string): Promise<PublishedStates> {
       const same = tied.has(tensor.name) && tied.get(tensor.name) === tied.get(before.name);
       if (!same) await requireEqual(before, tensor, file);
     }
-    const step = await stepOf((await isFolder(path)) ? path : dirname(dirname(file)), file);
-    return { file, ...parts, dropped, step, [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose]() };
+    const folder = dirname(opened.files[0] as string);
+    const counted = opened.value instanceof Map ? opened.value.get("global_steps") : undefined;
+    const isCount = Number.isSafeInteger(counted) && (counted as number) >= 0;
+    const step = isCount ? (counted as number) : await stepOf((await isFolder(path)) ? path : dirname(folder), folder);
+    const { value: values } = opened;
+    return {
+      file,
+      ...parts,
+      dropped,
+      step,
+      folder,
+      values,
+      [Symbol.asyncDispose]: () => opened[Symbol.asyncDispose](),
+    };
   } catch (error) {
     await opened[Symbol.asyncDispose]();
     throw error;
   }
+}
+
+/** Whether the weights are shared out among ranks. */
+async function isZero3(path: string): Promise<boolean> {
+  const names = await readdir(path, { recursive: true }).catch((): string[] => []);
+  return names.some((name) => /^(?:bf16_)?zero_pp_rank_\d+_mp_rank_00_model_states\.pt$/.test(basename(name)));
 }
 
 /** Whether a folder has the weights of a whole model, as DeepSpeed saves them in stage 1 too. */
@@ -198,19 +225,24 @@ function idsIn(value: PickleValue | undefined, file: string): PublishedStage1["i
   throw new WeightError(`${file}: img_begin_token_id and img_end_token_id are not two numbers`);
 }
 
-/** Optimizer steps of a checkpoint, from the places where the published trainer looks; 0 where none says it. */
-async function stepOf(folder: string, file: string): Promise<number> {
+/**
+ * Optimizer steps of a checkpoint; 0 where nothing says it. DeepSpeed counts them in the name of its folder; the published
+ * trainer's own number is in its batches then, and in steps without DeepSpeed.
+ *
+ * @param inner  where the weights are
+ */
+async function stepOf(folder: string, inner: string): Promise<number> {
+  const stepsIn = (names: readonly string[]): number[] =>
+    names.flatMap((name) => /^global_step(\d{1,12})$/.exec(name)?.[1] ?? []).map(Number);
+  const [own = Math.max(-1, ...stepsIn(await readdir(folder).catch((): string[] => [])))] = stepsIn([basename(inner)]);
+  if (own >= 0) return own;
   const state = await readJsonObject(join(folder, "training_state.json")).catch((error: NodeJS.ErrnoException) => {
     if (error.code === "ENOENT" || error.code === "ENOTDIR") return new Map<string, unknown>();
     throw error;
   });
   const step = state.get("global_step");
   if (Number.isSafeInteger(step) && (step as number) >= 0) return step as number;
-  const names = [basename(folder), basename(dirname(file)), ...(await readdir(folder).catch((): string[] => []))];
-  const steps = names
-    .flatMap((name) => /^(?:checkpoint_step_|global_step)(\d{1,12})$/.exec(name)?.[1] ?? [])
-    .map(Number);
-  return steps[0] ?? 0;
+  return Number(/^checkpoint_step_(\d{1,12})$/.exec(basename(folder))?.[1] ?? 0);
 }
 
 const isFolder = (path: string): Promise<boolean> =>

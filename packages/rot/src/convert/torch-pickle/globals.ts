@@ -4,6 +4,7 @@ import { storageTypes, torchDTypes } from "./dtypes.ts";
 import { type Fail, quote } from "./error.ts";
 import {
   Callable,
+  Opaque,
   type PickleValue,
   StorageType,
   TorchDevice,
@@ -15,6 +16,14 @@ import {
 
 /** More axes than any tensor has; torch itself stops at 64. */
 const mostAxes = 64;
+
+/** Classes beside the tensors of DeepSpeed's optimizer states. Their names are all that is read of them. */
+const inert = [
+  "deepspeed.runtime.fp16.loss_scaler.LossScaler",
+  "deepspeed.runtime.fp16.loss_scaler.DynamicLossScaler",
+  "deepspeed.runtime.zero.config.ZeroStageEnum",
+  "deepspeed.utils.tensor_fragment.fragment_address",
+];
 
 /**
  * What a global stands for; undefined when it is not on the list.
@@ -55,6 +64,7 @@ export function makeGlobals(fail: Fail): (name: string) => PickleValue | undefin
 
   for (const [name, dtype] of storageTypes) known.set(`torch.${name}`, new StorageType(name, dtype));
   known.set("torch.storage.UntypedStorage", new StorageType("UntypedStorage", "U8"));
+  for (const name of inert) known.set(name, new Opaque(name));
   for (const name of torchDTypes.keys()) known.set(`torch.${name}`, new TorchDType(`torch.${name}`));
   return (name) => known.get(name);
 }

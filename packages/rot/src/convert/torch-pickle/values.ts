@@ -89,7 +89,10 @@ export class Callable {
   }
 }
 
-/** What only a look at the globals meets: a value of a class that is not on the list, and was not made. */
+/**
+ * A value of a class that is not made: of DeepSpeed's bookkeeping, or, where a file is only looked at for its globals, of
+ * any class that is not on the list. What it holds is read over.
+ */
 export class Opaque {
   readonly name: string;
 

@@ -1,0 +1,34 @@
+/** The command line as a test runs it. */
+import { spawnSync } from "node:child_process";
+import { resolve } from "node:path";
+import { exitCodeOf } from "../../src/exit-codes.ts";
+import { type Output, program } from "../../src/program.ts";
+
+/** What a command left. */
+export interface Ran {
+  readonly status: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a command in this process; the message of its error, if it has one, is the end of `stderr`. */
+export async function run(...args: readonly string[]): Promise<Ran> {
+  let [stdout, stderr] = ["", ""];
+  const output: Output = {
+    out: (text) => void (stdout += text),
+    err: (text) => void (stderr += text),
+    terminal: false,
+  };
+  try {
+    await program(output).parseAsync(args, { from: "user" });
+    return { status: 0, stdout, stderr };
+  } catch (error) {
+    return { status: exitCodeOf(error), stdout, stderr: stderr + (error as Error).message };
+  }
+}
+
+const main = resolve(import.meta.dirname, "../../src/main.ts");
+
+/** Runs a command as a user would, in a process of its own, from the sources. */
+export const spawn = (...args: readonly string[]) =>
+  spawnSync(process.execPath, ["--conditions=@rot/source", "--import", "tsx", main, ...args], { encoding: "utf8" });
