@@ -10,6 +10,7 @@ import { init } from "./commands/init.ts";
 import { inspect } from "./commands/inspect.ts";
 import { preprocess } from "./commands/preprocess.ts";
 import { render } from "./commands/render.ts";
+import { report } from "./commands/report.ts";
 import { train } from "./commands/train.ts";
 import { tune } from "./commands/tune.ts";
 import { version } from "./version.ts";
@@ -45,6 +46,7 @@ export function program(output: Output): Command {
     inspect(output),
     preprocess(output),
     render(output),
+    report(output),
     train(output),
     tune(output),
   ]) {

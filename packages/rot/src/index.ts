@@ -69,3 +69,16 @@ export {
   type Summary,
 } from "./evaluate/rows.ts";
 export { generateAnswers, type GenerateAnswersOptions, type GeneratedAnswer } from "./methods/rot/generate.ts";
+export { promptOf, streamAnswers, type Streamed, type StreamOptions, type Thoughts } from "./methods/rot/stream.ts";
+export {
+  latentPage,
+  meanings,
+  type ShownLatent,
+  type ShownThought,
+  token as visibleToken,
+} from "./report/latents/page.ts";
+export { CELL, heatCell, latentPicture, scaleOf, type StripRow } from "./report/latents/picture.ts";
+export { type Drawing, type NearestCell, nearestCells } from "./report/latents/drawn.ts";
+export { type LatentView, viewLatents } from "./report/latents/view.ts";
+export { tinySamples } from "./tiny/problems.ts";
+export { readLatents } from "./tiny/read.ts";

@@ -1,18 +1,19 @@
 /** `rot-cli evaluate` as users run it, on the tiny golden model. */
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join, resolve } from "node:path";
+import { join } from "node:path";
 import type { Summary } from "@rot/rot";
 import { openDevice } from "@rot/tensor";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { createTinyHead } from "../../../rot/src/tiny/arms.ts";
+import { tinyBundles } from "../../../rot/src/tiny/node/bundles.ts";
+import { openShippedBase } from "../../../rot/src/tiny/node/shipped.ts";
+import { writeCheckpoint } from "../../../rot/src/train/checkpoint-folder.ts";
 import { openGolden } from "../../../rot/test/tools/golden-bundle.ts";
-import { exitCodeOf } from "../exit-codes.ts";
-import { type Output, program } from "../program.ts";
+import { run as runCli, spawn } from "../../test/tools/run-cli.ts";
 
 const { base, index, writeGoldenBundle } = openGolden("own");
 
-const main = resolve(import.meta.dirname, "../main.ts");
 const folder = mkdtempSync(join(tmpdir(), "rot-evaluate-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const data = join(folder, "rows.jsonl");
@@ -28,22 +29,7 @@ beforeAll(async () => {
   writeFileSync(data, index.samples.map((sample, i) => `${JSON.stringify({ id: `q${i}`, ...sample })}\n`).join(""));
 });
 
-/** The command without a process of its own. */
-async function run(...args: readonly string[]) {
-  let [stdout, stderr] = ["", ""];
-  const output: Output = {
-    out: (text) => void (stdout += text),
-    err: (text) => void (stderr += text),
-    terminal: false,
-  };
-  try {
-    await program(output).parseAsync(["evaluate", ...args], { from: "user" });
-    return { status: 0, stdout, stderr };
-  } catch (error) {
-    return { status: exitCodeOf(error), stdout, stderr: stderr + (error as Error).message };
-  }
-}
-
+const run = (...args: readonly string[]) => runCli("evaluate", ...args);
 const short = ["--max_new_tokens", "3"];
 const lines = (file: string): Record<string, unknown>[] =>
   readFileSync(file, "utf8")
@@ -56,11 +42,12 @@ test("a run is evaluated with the published flags: a table on stdout, all rows a
   const flags =
     `--data_file ${data} --dataset gsm8k --split test --max_samples 3 --temperature 0.0 --num_vision_tokens 5 ` +
     `--stop_threshold 0.01 --model_type v2 --mode evaluate --output_format jsonl --output_file ${file} --ablate zeros,other`;
-  const node = ["--conditions=@rot/source", "--import", "tsx", main];
-  const { status, stdout, stderr } = spawnSync(
-    process.execPath,
-    [...node, "evaluate", "--checkpoint", join(folder, "run"), ...flags.split(" "), ...short],
-    { encoding: "utf8" },
+  const { status, stdout, stderr } = spawn(
+    "evaluate",
+    "--checkpoint",
+    join(folder, "run"),
+    ...flags.split(" "),
+    ...short,
   );
   expect(stderr).toMatch(/--stop_threshold has an effect with --dynamic only/);
   expect(stderr).toMatch(/evaluate: 3 samples of 3 samples/);
@@ -156,6 +143,31 @@ test("the default file is named after the data and the checkpoint", async () => 
     process.chdir(before);
   }
   expect(existsSync(join(folder, "outputs/results/rows_run-step-00000012_eval.json"))).toBe(true);
+});
+
+test("a run of the embedded model is asked its own problems, and its page gets what came out", async () => {
+  const device = await openDevice();
+  const tiny = await openShippedBase(device);
+  const bundles = await tinyBundles(tiny, null);
+  const run_ = join(folder, "tiny");
+  await writeCheckpoint(join(run_, "stage1", "checkpoints"), 1, bundles(tiny, createTinyHead(tiny, 0))());
+  device.destroy();
+  writeFileSync(join(run_, "plan.json"), "{}");
+  writeFileSync(join(run_, "stage1", "metrics.jsonl"), '{"step":1,"loss":2}\n{"step":2,"loss":1}\n{"st');
+  const args = ["--checkpoint", run_, "--max_samples", "6", "--ablate", "zeros,none", "--output_file"];
+  const { status, stdout, stderr } = await run(...args, join(folder, "tiny.json"));
+  expect(status, stderr).toBe(0);
+  expect(stdout).toMatch(/^6 answers\.\n.*\nown .* 5\.0 .*\nzeros .*\nnone /);
+  expect(stdout).toMatch(/Chains have 2\.60 text tokens for each latent/);
+  const page = readFileSync(join(run_, "report.html"), "utf8");
+  expect(page).toContain("Evaluation: tiny_test-step-00000001");
+  expect(page).toContain("<polyline");
+  const base = await run("--model", "tiny", "--max_samples", "6", "--output_file", join(folder, "base.json"), "--json");
+  expect(JSON.parse(base.stdout)).toMatchObject({ accuracy: 1, arms: { own: { latents: 13 } } });
+  const others = ["--data_file", data, "--output_file", join(folder, "tiny-other.json")];
+  const refused = await run("--checkpoint", run_, ...others);
+  expect(refused.status).toBe(3);
+  expect(refused.stderr).toMatch(/no sample could be answered: the model does not know/);
 });
 
 const nowhere = join(folder, "nowhere");

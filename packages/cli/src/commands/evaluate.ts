@@ -1,7 +1,5 @@
 /** `rot-cli evaluate`: how well a checkpoint answers, and what its latents are worth. */
-import { readFile } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import type { FloatDType } from "@rot/models";
 import {
   type Arm,
   arms,
@@ -9,45 +7,47 @@ import {
   evaluate as evaluateSamples,
   type EvaluationRow,
   type FieldMap,
-  type LatentPolicy,
-  loadConfig,
   parseMap,
   RowError,
-  type RunConfig,
   type Subject,
+  type Summary,
 } from "@rot/rot";
 import {
   type Bundle,
-  CheckpointError,
+  isTiny,
   measureOf,
-  openBundle,
   openResults,
+  rememberEvaluation,
+  runOfCheckpoint,
   type Settings,
-  subjectOf,
+  writeRunReport,
 } from "@rot/rot/node";
-import { openDevice, UsageError } from "@rot/tensor";
+import { openDevice } from "@rot/tensor";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { type Asked, readSamples, type SampleFlags } from "../evaluate/samples.ts";
 import { printSummary } from "../evaluate/table.ts";
 import { ExitError, exitCodes } from "../exit-codes.ts";
+import {
+  decimal,
+  openSubject,
+  pathOf,
+  readConfig,
+  type SubjectFlags,
+  subjectOptions,
+  warnOfIdleFlags,
+  whole,
+} from "../flags.ts";
 import { printable } from "../generate/answer.ts";
 import { progress } from "../progress.ts";
 import type { Output } from "../program.ts";
 import { type StopSignal, stopSignal } from "../stop-signal.ts";
+import { tuneFirst } from "../tuning.ts";
 
-interface Flags extends SampleFlags {
-  readonly config?: string;
-  readonly checkpoint?: string;
-  readonly stage1_checkpoint?: string;
-  readonly model?: string;
-  readonly dtype?: FloatDType;
-  readonly which: "best" | "latest";
+/** The flags of an evaluation. */
+export interface EvaluateFlags extends SampleFlags, SubjectFlags {
   readonly max_new_tokens: number;
   readonly temperature: number;
   readonly top_p: number;
-  readonly num_vision_tokens?: number;
-  readonly dynamic?: boolean;
-  readonly stop_threshold?: number;
   readonly mode: "evaluate" | "generate";
   readonly answers: "robust" | "reference";
   readonly ablate: readonly Arm[];
@@ -63,22 +63,13 @@ interface Flags extends SampleFlags {
 
 /** The command. Flags with underscores are those of the reference's script. */
 export function evaluate(output: Output): Command {
-  return new Command("evaluate")
+  return subjectOptions(new Command("evaluate"))
     .description("answer questions with a checkpoint, count what is right, and see whether its latents do the work")
-    .option("--checkpoint <path>", "a checkpoint or run folder of rot-cli train; without it --model answers in text")
-    .option("--model <folder>", "the base model, if it is not where it was; without --checkpoint the model to evaluate")
-    .addOption(
-      new Option("--dtype <name>", "keep the weights in it; by default as they are stored").choices([
-        "f32",
-        "f16",
-        "bf16",
-      ]),
-    )
-    .option("--stage1_checkpoint <path>", "take the projection head and the markers from here")
-    .addOption(new Option("--which <name>", "of a run's checkpoints").choices(["best", "latest"]).default("best"))
-    .option("--config <file>", "of a training run, ours or published: names the model, stage 1 and the data folder")
     .option("--data_file <file>", "rows to ask: JSONL, JSON, CSV, Parquet or text; wins over --dataset")
-    .option("--dataset <name>", "NAME_SPLIT_processed.jsonl of the data folder, a file, or synthetic", "gsm8k")
+    .option(
+      "--dataset <name>",
+      "NAME_SPLIT_processed.jsonl of the data folder, a file, synthetic, or tiny; gsm8k by default, and tiny for the embedded model",
+    )
     .addOption(new Option("--split <name>", "which part of the dataset").choices(["train", "test"]).default("test"))
     .option("--max_samples <rows>", "only the first so many", whole(1))
     .option("--format <name>", "the form of the rows; found from the first row otherwise")
@@ -109,17 +100,6 @@ export function evaluate(output: Output): Command {
       armList,
       [],
     )
-    .option(
-      "--num_vision_tokens <count>",
-      "latents before the answer; with --dynamic at most. The checkpoint's own otherwise",
-      whole(0),
-    )
-    .option("--dynamic", "end the latents when <img_end> is the likeliest token")
-    .option(
-      "--stop_threshold <distance>",
-      "with --dynamic: also at a latent this near (RMS) to the embedding of <img_end>",
-      decimal(Infinity),
-    )
     .option("--max_new_tokens <count>", "tokens of an answer at most", whole(1), 256)
     .option("--temperature <number>", "0 takes the likeliest token", decimal(Infinity), 0)
     .option("--top_p <share>", "draw only among the likeliest tokens of this share; 1 is all", decimal(1), 1)
@@ -133,38 +113,19 @@ export function evaluate(output: Output): Command {
         .default("json"),
     )
     .option("--resume", "go on with what the output file has")
-    .addOption(new Option("--model_type <name>", "accepted, without effect: both are one here").choices(["v1", "v2"]))
     .option("--adapter <name>", "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
     .option("--json", "print the summary as JSON")
     .addHelpText(
       "after",
       "\nExamples:\n  rot-cli evaluate --checkpoint runs/first --data_file gsm8k/test.jsonl --max_samples 200\n" +
+        "  rot-cli evaluate --checkpoint runs/20261121-tiny-rot --ablate all\n" +
         "  rot-cli evaluate --checkpoint runs/first --dataset synthetic --ablate all --output_format jsonl\n" +
         "  rot-cli evaluate --checkpoint runs/first --data_file test.jsonl --temperature 1 --top_p 0.9 --seeds 5\n" +
-        '  rot-cli evaluate --checkpoint runs/first --question "Ada has 3 apples and buys 4. How many has she?"\n',
+        '  rot-cli evaluate --checkpoint runs/first --question "Ada has 3 apples and buys 4. How many has she?"\n' +
+        "\nOf a run's checkpoint the summary and some rows also go to the run's folder, and its report.html is written anew.\n",
     )
-    .action((flags: Flags) => damagedIsBadInput(() => run(flags, output)));
+    .action((flags: EvaluateFlags) => answerSamples(flags, output));
 }
-
-const whole =
-  (least: number) =>
-  (value: string): number => {
-    if (!/^\d+$/.test(value) || !Number.isSafeInteger(Number(value)) || Number(value) < least) {
-      throw new InvalidArgumentError(`It is a whole number from ${least} up.`);
-    }
-    return Number(value);
-  };
-
-const decimal =
-  (most: number) =>
-  (value: string): number => {
-    if (!/^\d*\.?\d+(?:e-?\d+)?$/i.test(value) || Number(value) > most) {
-      throw new InvalidArgumentError(
-        most === Infinity ? "It is a number from 0 up." : `It is a number from 0 to ${most}.`,
-      );
-    }
-    return Number(value);
-  };
 
 function fieldMap(value: string): FieldMap {
   try {
@@ -185,70 +146,28 @@ function armList(value: string): readonly Arm[] {
   return names as readonly Arm[];
 }
 
-async function damagedIsBadInput(work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    throw error instanceof CheckpointError ? new ExitError(error.message, exitCodes.badInput) : error;
-  }
-}
-
-async function run(flags: Flags, output: Output): Promise<void> {
+/** Answers the samples that the flags name. */
+export async function answerSamples(flags: EvaluateFlags, output: Output): Promise<void> {
   const config = await readConfig(flags, output);
-  const path = flags.checkpoint ?? flags.model;
-  if (path === undefined) {
-    throw new UsageError(
-      "give --checkpoint PATH, a run of rot-cli train, or --model DIR, a model that answers in text",
-    );
-  }
-  if (flags.stop_threshold !== undefined && !flags.dynamic) {
-    output.err("--stop_threshold has an effect with --dynamic only: a fixed number of latents ends by itself\n");
-  }
-  const asked = await readSamples(flags, config);
+  const path = pathOf(flags);
+  warnOfIdleFlags(flags, output);
+  const asked = await readSamples(flags, config, (await isTiny(path)) ? "tiny" : "other");
   if (asked.bad > 0) output.err(`${asked.bad} rows cannot be used and are left out\n`);
   const device = await openDevice({ adapter: flags.adapter });
   const stop = stopSignal((text) => output.err(`${text}\n`));
   try {
-    const published = config && config.model !== "tiny" ? config.model : undefined;
-    const bundle = await openBundle(path, device, {
-      base: flags.checkpoint === undefined ? undefined : (flags.model ?? published),
-      stage1: flags.stage1_checkpoint ?? config?.stage1_checkpoint ?? undefined,
-      checkpoint: flags.which,
-      dtype: flags.dtype,
-      warn: (message) => output.err(`${message}\n`),
-    });
-    const subject = subjectOf(bundle, policyOf(flags, bundle));
-    if (flags.question === undefined) await evaluateAll(flags, bundle, subject, asked, output, stop);
+    const { bundle, subject } = await openSubject(flags, config, device, output);
+    const tuned = tuneFirst(device, "the first answers", output);
+    if (flags.question === undefined) await evaluateAll(flags, { bundle, subject, tuned }, asked, output, stop);
     else await answerOne(flags, subject, asked, output);
+    await tuned();
   } finally {
     stop.dispose();
     device.destroy();
   }
 }
 
-async function readConfig({ config: file }: Flags, output: Output): Promise<RunConfig | null> {
-  if (file === undefined) return null;
-  const text = await readFile(file, "utf8").catch((error: unknown) => {
-    throw new ExitError(`--config ${file} cannot be read: ${(error as Error).message}`, exitCodes.badInput);
-  });
-  const { config } = loadConfig({ name: file, text });
-  output.err(`${file}: of it evaluation uses the model, stage1_checkpoint and the folder of the data\n`);
-  return config;
-}
-
-/** How many latents, if the command line says so. */
-function policyOf(flags: Flags, { config, path }: Bundle): LatentPolicy | undefined {
-  const { num_vision_tokens: count, dynamic, stop_threshold: threshold } = flags;
-  if (!config.latents) {
-    if (dynamic || count !== undefined) throw new UsageError(`${path} answers in text: it has no latents to count`);
-    return undefined;
-  }
-  if (!dynamic) return count === undefined ? undefined : { budget: count };
-  const own = "budget" in config.latents ? 2 * config.latents.budget : config.latents.max;
-  return { max: count ?? own, ...(threshold !== undefined && { threshold }) };
-}
-
-function optionsOf(flags: Flags): Omit<EvaluateOptions, "measure" | "done"> {
+function optionsOf(flags: EvaluateFlags): Omit<EvaluateOptions, "measure" | "done"> {
   return {
     arms: [...new Set<Arm>(["own", ...flags.ablate])],
     seeds: Array.from({ length: flags.seeds }, (_, i) => flags.seed + i),
@@ -261,7 +180,7 @@ function optionsOf(flags: Flags): Omit<EvaluateOptions, "measure" | "done"> {
 }
 
 /** One question: the answer goes to stdout. */
-async function answerOne(flags: Flags, subject: Subject, { samples }: Asked, output: Output): Promise<void> {
+async function answerOne(flags: EvaluateFlags, subject: Subject, { samples }: Asked, output: Output): Promise<void> {
   for await (const rows of evaluateSamples(subject, samples, optionsOf(flags))) {
     const failed = rows.find(({ finish }) => finish === "error");
     if (failed) throw new ExitError(reasonOf(failed), exitCodes.badInput);
@@ -274,10 +193,16 @@ const reasonOf = ({ prediction }: EvaluationRow): string => prediction.replace(/
 const describe = ({ arm, seed, prediction, latents }: EvaluationRow, several: boolean): string =>
   several ? `${arm}, seed ${seed}, ${latents} latents: ${printable(prediction)}\n` : `${printable(prediction)}\n`;
 
+interface Opened {
+  readonly bundle: Bundle;
+  readonly subject: Subject;
+  /** What {@link tuneFirst} gives. */
+  readonly tuned: () => Promise<void>;
+}
+
 async function evaluateAll(
-  flags: Flags,
-  bundle: Bundle,
-  subject: Subject,
+  flags: EvaluateFlags,
+  { bundle, subject, tuned }: Opened,
   { name, samples }: Asked,
   output: Output,
   stop: StopSignal,
@@ -301,6 +226,7 @@ async function evaluateAll(
   let failure = "see the rows for why";
   for await (const rows of evaluateSamples(subject, samples, { ...options, measure, done: results.done })) {
     await results.append(rows);
+    await tuned();
     done += new Set(rows.map(({ id }) => id)).size;
     for (const row of rows) {
       if (row.finish === "error") failure = reasonOf(row);
@@ -319,6 +245,7 @@ async function evaluateAll(
   report.finish();
   const summary = await results.finish();
   output.err(`all rows and the summary are in ${file}\n`);
+  if (flags.mode === "evaluate") await tellRun(bundle, name, { summary, rows: results.rows }, output);
   output.out(flags.json ? `${JSON.stringify(summary, null, 2)}\n` : printSummary(summary));
   const failures = summary.arms.own?.failed ?? 0;
   if (failures > 0)
@@ -326,9 +253,26 @@ async function evaluateAll(
   if (failures === total) throw new ExitError(`no sample could be answered: ${failure}`, exitCodes.badInput);
 }
 
+/** The run that a checkpoint is of also hears what came out. That it cannot be written there spoils nothing. */
+async function tellRun(
+  { path }: Bundle,
+  name: string,
+  outcome: { readonly summary: Summary; readonly rows: readonly EvaluationRow[] },
+  output: Output,
+): Promise<void> {
+  const run = await runOfCheckpoint(path);
+  if (run === null) return;
+  try {
+    await rememberEvaluation(run, `${name}-${basename(path)}`, { checkpoint: path, ...outcome });
+    output.err(`the run's page has it too: ${await writeRunReport(run)}\n`);
+  } catch (error) {
+    output.err(`the run's page could not be written: ${(error as Error).message}\n`);
+  }
+}
+
 /** What answers depend on: results are only gone on with under the same. */
 function settingsOf(
-  flags: Flags,
+  flags: EvaluateFlags,
   bundle: Bundle,
   subject: Subject,
   options: Omit<EvaluateOptions, "measure" | "done">,

@@ -1,4 +1,4 @@
-/** `rot-cli generate`: answers of a vision-language model. */
+/** `rot-cli generate`: answers of a checkpoint that thinks in latents, or of a plain vision-language model. */
 import { join } from "node:path";
 import {
   ask,
@@ -8,7 +8,6 @@ import {
   describeModel,
   type Description,
   encodeConversation,
-  type FloatDType,
   generateText,
   type GenerateTextOptions,
   type Image,
@@ -21,19 +20,32 @@ import {
 } from "@rot/models";
 import { fromPretrained, loadAdapter, loadImage, openChat, readJson } from "@rot/models/node";
 import { type Device, openDevice, UsageError } from "@rot/tensor";
-import { Command, InvalidArgumentError, Option } from "commander";
+import { Command, Option } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
-import { AnswerBuilder, printable } from "../generate/answer.ts";
+import { decimal, pathOf, subjectOptions, whole } from "../flags.ts";
+import { type Answer, AnswerBuilder, printable } from "../generate/answer.ts";
+import { type Input, interact } from "../generate/interactive.ts";
 import { readRequests, type Request, type RequestFlags } from "../generate/requests.ts";
+import { answerRequests, meansThinker, openThinker, type ThinkerFlags } from "../generate/thinker.ts";
+import { thoughtLines, type Told, writeThoughts } from "../generate/thought.ts";
 import { progress } from "../progress.ts";
 import type { Output } from "../program.ts";
+import { tuneFirst } from "../tuning.ts";
+import { answerSamples } from "./evaluate.ts";
 
-interface Flags extends RequestFlags {
-  readonly model: string;
+interface Flags extends RequestFlags, ThinkerFlags {
   readonly randomInit?: Preset;
-  readonly adapterDir?: string;
-  readonly dtype?: FloatDType;
-  readonly adapter?: string;
+  readonly image?: readonly string[];
+  readonly system?: string;
+  readonly interactive?: boolean;
+  readonly chain?: string;
+  readonly data_file?: string;
+  readonly dataset?: string;
+  readonly split: string;
+  readonly max_samples?: number;
+  readonly output_file?: string;
+  readonly output_format: "json" | "jsonl";
+  readonly resume?: boolean;
   readonly max_new_tokens: number;
   readonly temperature: number;
   readonly top_k: number;
@@ -45,15 +57,26 @@ interface Flags extends RequestFlags {
   readonly json?: boolean;
 }
 
+/** The flags of a plain model. */
+type PlainFlags = Flags & { readonly model: string };
+
 /** The command. Answers go to stdout as they are made; how fast that was, to stderr. */
-export function generate(output: Output): Command {
-  return new Command("generate")
-    .description("answer prompts, with pictures or without, by a Qwen3-VL checkpoint")
-    .requiredOption("--model <folder>", "the checkpoint: config.json, safetensors, tokenizer, chat template, processor")
+export function generate(output: Output, input: Input = process.stdin): Command {
+  return subjectOptions(new Command("generate"))
+    .description(
+      "answer prompts: by a checkpoint, which thinks in latents first, or by a plain Qwen3-VL folder, with pictures or without",
+    )
     .option("--prompt <text>", "what to ask")
-    .option("--image <file...>", "PNG or JPEG files, which stand before the prompt")
-    .option("--system <text>", "a system message")
     .option("--batch <file>", "many prompts: one a line, or of a .jsonl file objects {prompt, images, system}")
+    .option("--interactive", "ask line by line; from a pipe every line is a question")
+    .option(
+      "--show-latents [file]",
+      "what can be read out of the latents, on stderr: the length of each, the token that the model would have written instead, the nearest token, and what the embedded model's base reads; FILE.html or FILE.png also shows their numbers as colors. A latent is a vector, no picture",
+    )
+    .option(
+      "--chain <text>",
+      "with --prompt and --show-latents: what was to be thought; it is drawn and seen as in training, and each latent is compared with its cells",
+    )
     .option("--batch_size <count>", "prompts that are answered at once", whole(1), 8)
     .option("--max_new_tokens <count>", "tokens of an answer at most", whole(1), 256)
     .option("--temperature <number>", "0 takes the likeliest token", decimal(Infinity), 0)
@@ -61,20 +84,30 @@ export function generate(output: Output): Command {
     .option("--top_p <share>", "draw only among the likeliest tokens of this share; 1 is all", decimal(1), 1)
     .option("--seed <number>", "the same seed gives the same answers, whatever the batch size", whole(0), 0)
     .option("--stop <text...>", "end an answer before this text")
-    .option("--adapter-dir <folder>", "a PEFT adapter to put on the model")
-    .addOption(
-      new Option("--dtype <name>", "keep the weights in it; by default as they are stored").choices([
-        "f32",
-        "f16",
-        "bf16",
-      ]),
-    )
+    .option("--image <file...>", "PNG or JPEG files, which stand before the prompt of a plain model")
+    .option("--system <text>", "a system message for a plain model")
+    .option("--adapter-dir <folder>", "a PEFT adapter to put on a plain model")
     .addOption(
       new Option(
         "--random-init <preset>",
         "random weights of this size, to measure without a checkpoint; --model then only gives the tokenizer",
       ).choices(Object.keys(presets)),
     )
+    .option(
+      "--data_file <file>",
+      "answer the rows of a file, as rot-cli evaluate --mode generate does; wins over --dataset",
+    )
+    .option("--dataset <name>", "answer a dataset: its name, a file, synthetic, or tiny")
+    .addOption(new Option("--split <name>", "which part of the dataset").choices(["train", "test"]).default("test"))
+    .option("--max_samples <rows>", "of a dataset only the first so many", whole(1))
+    .option("--output_file <file>", "of a dataset; by default outputs/results/DATA_CHECKPOINT_results.FORMAT")
+    .addOption(
+      new Option("--output_format <name>", "of a dataset; either has all rows")
+        .choices(["json", "jsonl"])
+        .default("json"),
+    )
+    .option("--resume", "of a dataset: go on with what the output file has")
+    .addOption(new Option("--mode <name>", "accepted, and always generate").choices(["generate"]))
     .option("--adapter <name>", "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
     .option(
       "--logprobs <count>",
@@ -82,39 +115,110 @@ export function generate(output: Output): Command {
       whole(0),
     )
     .option("--json", "print one JSON object a prompt")
-    .addHelpText(
-      "after",
-      '\nExamples:\n  rot-cli generate --model Qwen3-VL-2B-Instruct --prompt "What is this?" --image a.png\n' +
-        "  rot-cli generate --model Qwen3-VL-2B-Instruct --batch questions.jsonl --temperature 0.7 --top_p 0.8 --json\n",
-    )
+    .addHelpText("after", help)
     .action(async (flags: Flags) => {
       if (flags.logprobs !== undefined && !flags.json) throw new UsageError("--logprobs needs --json");
-      await run(flags, output);
+      if (flags.chain !== undefined && (flags.prompt === undefined || flags.showLatents === undefined)) {
+        throw new UsageError(
+          "--chain needs --prompt and --show-latents: it is what the latents of one question are compared with",
+        );
+      }
+      await run(flags, output, input);
     });
 }
 
-function whole(least: number): (value: string) => number {
-  return (value) => {
-    const number = Number(value);
-    if (!/^\d+$/.test(value) || !Number.isSafeInteger(number) || number < least) {
-      throw new InvalidArgumentError(`It is a whole number from ${least} up.`);
-    }
-    return number;
-  };
+const help = `
+Examples:
+  rot-cli generate --checkpoint runs/first --prompt "Ada has 3 apples and buys 4. How many has she?" --show-latents
+  rot-cli generate --checkpoint runs/20261121-tiny-rot --interactive
+  rot-cli generate --checkpoint runs/first --batch questions.txt --num_vision_tokens 32 --json --show-latents l.html
+  rot-cli generate --model Qwen3-VL-2B-Instruct --prompt "What is this?" --image a.png
+  rot-cli generate --model Qwen3-VL-2B-Instruct --batch questions.jsonl --temperature 0.7 --top_p 0.8 --json
+`;
+
+async function run(flags: Flags, output: Output, input: Input): Promise<void> {
+  const path = pathOf(flags);
+  if (flags.data_file !== undefined || flags.dataset !== undefined) return answerDataset(flags, output);
+  if (flags.interactive) return talk(flags, output, input);
+  if (await meansThinker(flags)) return think(flags, output);
+  const idle = thinking.filter((name) => flags[name] !== undefined);
+  if (idle.length > 0) {
+    throw new UsageError(
+      `${idle.map((name) => `--${name === "showLatents" ? "show-latents" : name}`).join(", ")}: ${path} is a plain model, which answers in text; this is for --checkpoint`,
+    );
+  }
+  await answerPlain({ ...flags, model: path }, output);
 }
 
-function decimal(most: number): (value: string) => number {
-  return (value) => {
-    if (!/^\d*\.?\d+$/.test(value) || Number(value) > most) {
-      throw new InvalidArgumentError(
-        most === Infinity ? "It is a number from 0 up." : `It is a number from 0 to ${most}.`,
-      );
-    }
-    return Number(value);
-  };
+/** Flags that only mean something to latents. */
+const thinking = ["num_vision_tokens", "dynamic", "stop_threshold", "stage1_checkpoint", "showLatents"] as const;
+
+/** The rows of a dataset go to a file. */
+async function answerDataset(flags: Flags, output: Output): Promise<void> {
+  const { prompt, batch, interactive, stop, logprobs, showLatents, top_k, image, system, ...rest } = flags;
+  const given = { prompt, batch, interactive, stop, logprobs, "show-latents": showLatents, image, system };
+  const idle = Object.entries({ ...given, ...(top_k > 0 && { top_k }) }).filter(([, value]) => value !== undefined);
+  if (idle.length > 0) {
+    throw new UsageError(
+      `${idle.map(([name]) => `--${name}`).join(", ")}: not with a dataset; leave out --data_file and --dataset, or this`,
+    );
+  }
+  const evaluation = { mode: "generate", answers: "robust", ablate: [], seeds: 1, onBadRow: "fail" } as const;
+  await answerSamples({ ...rest, ...evaluation }, output);
 }
 
-async function run(flags: Flags, output: Output): Promise<void> {
+async function talk(flags: Flags, output: Output, input: Input): Promise<void> {
+  if (flags.prompt !== undefined || flags.batch !== undefined) {
+    throw new UsageError("--interactive asks for the questions itself: leave --prompt and --batch out");
+  }
+  const thinker = await openThinker(flags, output);
+  const { json = false, showLatents } = flags;
+  try {
+    await interact(thinker, { options: generateOptions(flags), json, showLatents }, output, input);
+  } finally {
+    thinker.device.destroy();
+  }
+}
+
+/** Prompts for a checkpoint. */
+async function think(flags: Flags, output: Output): Promise<void> {
+  const { showLatents, batch_size: size, json } = flags;
+  const requests = await readRequests(flags);
+  const thinker = await openThinker(flags, output);
+  const tuned = tuneFirst(thinker.device, "the first answer", output);
+  const single = requests.length === 1;
+  const all: Told[] = [];
+  try {
+    for (let at = 0; at < requests.length; at += size) {
+      const batch = requests.slice(at, at + size);
+      const { answers, told } = await answerRequests(thinker, batch, {
+        options: generateOptions(
+          flags,
+          batch.map((_, i) => at + i),
+        ),
+        look: showLatents !== undefined,
+        chain: flags.chain,
+        onThoughts(latents, seconds) {
+          for (const [i, own] of latents.entries()) {
+            output.err(`${single ? "" : `[${at + i + 1}]\n`}${thoughtLines(own, seconds)}`);
+          }
+        },
+        ...(!json && single && { onText: (text) => output.out(printable(text)) }),
+      });
+      all.push(...told);
+      print(answers, { flags, output, at, single });
+      await tuned();
+    }
+    if (typeof showLatents === "string") {
+      await writeThoughts(showLatents, all, thinker.bundle.path);
+      output.err(`the latents are in ${showLatents}\n`);
+    }
+  } finally {
+    thinker.device.destroy();
+  }
+}
+
+async function answerPlain(flags: PlainFlags, output: Output): Promise<void> {
   const requests = await readRequests(flags);
   const { description, chat } = await open(flags);
   // Everything that can be wrong with the first batch shows before the weights are read.
@@ -122,6 +226,7 @@ async function run(flags: Flags, output: Output): Promise<void> {
   const device = await openDevice({ adapter: flags.adapter });
   try {
     const { model } = await load(description, flags, device, output);
+    const tuned = tuneFirst(device, "the first answer", output);
     for (let at = 0; at < requests.length; at += flags.batch_size) {
       const batch = requests.slice(at, at + flags.batch_size);
       if (at > 0) prompts = await encode(batch, chat, description);
@@ -135,7 +240,9 @@ async function run(flags: Flags, output: Output): Promise<void> {
         builders[token.sequence]?.push(token);
         if (!flags.json && requests.length === 1) output.out(printable(token.text));
       }
-      print(builders, { chat, flags, output, at, single: requests.length === 1 });
+      const answers = builders.map((builder) => builder.answer(chat));
+      print(answers, { flags, output, at, single: requests.length === 1 });
+      await tuned();
     }
   } finally {
     device.destroy();
@@ -143,7 +250,7 @@ async function run(flags: Flags, output: Output): Promise<void> {
 }
 
 /** What there is to know of the model before its weights are there. */
-async function open({ model, randomInit: preset }: Flags): Promise<{ description: Description; chat: Chat }> {
+async function open({ model, randomInit: preset }: PlainFlags): Promise<{ description: Description; chat: Chat }> {
   if (preset === undefined) {
     const file = join(model, "config.json");
     const description = describeModel(await readJson(file), file);
@@ -179,7 +286,7 @@ async function picture(file: string, { imageProcessor }: Chat): Promise<Image> {
   }
 }
 
-async function load(description: Description, flags: Flags, device: Device, output: Output): Promise<Pretrained> {
+async function load(description: Description, flags: PlainFlags, device: Device, output: Output): Promise<Pretrained> {
   const { model: folder, randomInit: preset, adapterDir, dtype, seed } = flags;
   if (preset !== undefined) {
     const { architecture } = description;
@@ -197,7 +304,7 @@ async function load(description: Description, flags: Flags, device: Device, outp
   return loaded;
 }
 
-const generateOptions = (flags: Flags, samples: readonly number[]): GenerateTextOptions => ({
+const generateOptions = (flags: Flags, samples: readonly number[] = [0]): GenerateTextOptions => ({
   maxNewTokens: flags.max_new_tokens,
   temperature: flags.temperature,
   topK: flags.top_k,
@@ -209,7 +316,6 @@ const generateOptions = (flags: Flags, samples: readonly number[]): GenerateText
 });
 
 interface Printing {
-  readonly chat: Chat;
   readonly flags: Flags;
   readonly output: Output;
   /** The number of the batch's first request. */
@@ -218,8 +324,7 @@ interface Printing {
 }
 
 /** Prints the answers of a batch, or ends the line of the one that was printed as it was made. */
-function print(builders: readonly AnswerBuilder[], { chat, flags, output, at, single }: Printing): void {
-  const answers = builders.map((builder) => builder.answer(chat));
+function print(answers: readonly Answer[], { flags, output, at, single }: Printing): void {
   for (const [i, answer] of answers.entries()) {
     if (flags.json) output.out(`${JSON.stringify(answer)}\n`);
     else if (single) output.out("\n");

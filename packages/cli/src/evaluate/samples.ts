@@ -1,7 +1,7 @@
 /** Which questions `rot-cli evaluate` asks. */
 import { stat } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
-import { DatasetError, type FieldMap, type RunConfig, type Sample, syntheticSamples } from "@rot/rot";
+import { DatasetError, type FieldMap, type RunConfig, type Sample, syntheticSamples, tinySamples } from "@rot/rot";
 import { readDataset } from "@rot/rot/node";
 import { key, UsageError } from "@rot/tensor";
 import { ExitError, exitCodes } from "../exit-codes.ts";
@@ -9,7 +9,8 @@ import { ExitError, exitCodes } from "../exit-codes.ts";
 /** The flags that samples come from. */
 export interface SampleFlags {
   readonly data_file?: string;
-  readonly dataset: string;
+  /** Without it the model's own: `tiny`, or the one that the published script reads. */
+  readonly dataset?: string;
   readonly split: string;
   readonly max_samples?: number;
   readonly format?: string;
@@ -33,18 +34,26 @@ const SYNTHETIC = 500;
  * The samples of a command line: one question, a file, or a dataset by its name.
  *
  * @param config  whose training file lies where the dataset's files do
+ * @param model   whether it is the embedded one, which has problems of its own
  * @throws {ExitError} when there is no such dataset, or its rows cannot be used
  */
-export async function readSamples(flags: SampleFlags, config: RunConfig | null): Promise<Asked> {
+export async function readSamples(
+  flags: SampleFlags,
+  config: RunConfig | null,
+  model: "tiny" | "other",
+): Promise<Asked> {
   if (flags.question !== undefined) {
     return { name: "question", samples: [{ id: 0, question: flags.question, cot: "", answer: "" }], bad: 0 };
   }
-  const { dataset, split, max_samples: limit } = flags;
+  const { dataset = model === "tiny" ? "tiny" : "gsm8k", split, max_samples: limit } = flags;
+  if (dataset === "tiny" && flags.data_file === undefined) {
+    return { name: "tiny_test", samples: tinySamples(limit), bad: 0 };
+  }
   if (dataset === "synthetic" && flags.data_file === undefined) {
     const drawn = syntheticSamples(key(0).for(`synthetic.${split}`), 0, limit ?? SYNTHETIC);
     return { name: `${dataset}_${split}`, samples: drawn, bad: 0 };
   }
-  const file = flags.data_file ?? (await findDataset(flags, config));
+  const file = flags.data_file ?? (await findDataset(dataset, split, config));
   try {
     const { samples, bad } = await readDataset(file, {
       onBadRow: flags.onBadRow,
@@ -62,7 +71,7 @@ export async function readSamples(flags: SampleFlags, config: RunConfig | null):
 }
 
 /** The file of a dataset: itself one, or in the folder of processed data under one of the published names. */
-async function findDataset({ dataset, split }: SampleFlags, config: RunConfig | null): Promise<string> {
+async function findDataset(dataset: string, split: string, config: RunConfig | null): Promise<string> {
   if (await isFile(dataset)) return dataset;
   if (dataset.includes("..")) throw new UsageError(`--dataset ${dataset}: there is no such file`);
   const folder = config ? dirname(config.data.dataset) : "data/processed";

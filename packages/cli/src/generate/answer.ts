@@ -15,6 +15,11 @@ export interface Answer {
   readonly ids: readonly number[];
   readonly finish: FinishReason;
   readonly promptTokens: number;
+  /** Of a model that thinks in latents: how many of them, and in what time, for the whole batch. */
+  readonly latents?: number;
+  readonly secondsThinking?: number;
+  /** What can be said of each latent. */
+  readonly thought?: readonly object[];
   readonly secondsToFirstToken: number;
   /** After the first token; null when there is no other. */
   readonly tokensPerSecond: number | null;
@@ -28,6 +33,7 @@ export class AnswerBuilder {
   readonly #promptTokens: number;
   readonly #begun: number;
   readonly #tokens: GeneratedText[] = [];
+  #thinking: Pick<Answer, "latents" | "secondsThinking" | "thought"> = {};
   #first = 0;
   #last = 0;
 
@@ -36,6 +42,11 @@ export class AnswerBuilder {
     this.#request = request;
     this.#promptTokens = promptTokens;
     this.#begun = begun;
+  }
+
+  /** Takes what stands between the question and its answer. */
+  think(latents: number, secondsThinking: number, thought?: readonly object[]): void {
+    this.#thinking = { latents, secondsThinking, ...(thought && { thought }) };
   }
 
   push(token: GeneratedText, now = performance.now()): void {
@@ -58,6 +69,7 @@ export class AnswerBuilder {
       ids: tokens.map(({ id }) => id),
       finish: tokens.at(-1)?.finish ?? "length",
       promptTokens: this.#promptTokens,
+      ...this.#thinking,
       secondsToFirstToken: (this.#first - this.#begun) / 1000,
       tokensPerSecond: seconds > 0 ? (tokens.length - 1) / seconds : null,
       ...(scored.length > 0 && { logProbs: scored }),

@@ -6,8 +6,8 @@ import { expandImagePads, type ImageProcessor } from "../image-processor/image-p
 import type { Tokenizer } from "../tokenizer/tokenizer.ts";
 import { visionTokens } from "../tokenizer/tokenizer.ts";
 import type { VisionLanguageModel } from "../vision-language-model.ts";
-import { generate, type GenerateOptions, type GeneratedToken } from "./generate.ts";
-import type { Prompt } from "./prefill.ts";
+import { decode, generate, type GenerateOptions, type GeneratedToken, type StopRule } from "./generate.ts";
+import type { Prefilled, Prompt } from "./prefill.ts";
 import { StopStrings } from "./stop-strings.ts";
 
 /** What turns conversations into prompts, and tokens into text. */
@@ -70,12 +70,37 @@ export function encodeConversation(chat: Chat, { messages, images = [] }: Conver
  */
 export async function* generateText(
   model: VisionLanguageModel,
-  { tokenizer, stopTokens }: Pick<Chat, "tokenizer" | "stopTokens">,
+  chat: Pick<Chat, "tokenizer" | "stopTokens">,
   prompts: readonly Prompt[],
   { stopStrings = [], ...options }: GenerateTextOptions,
 ): AsyncGenerator<GeneratedText, void, undefined> {
+  yield* withText(chat, prompts.length, stopStrings, (stop) => generate(model, prompts, { ...options, stop }));
+}
+
+/**
+ * Goes on with sequences that are in a cache already, as {@link generateText} does.
+ *
+ * @see decode for what becomes of the cache, and for the errors
+ */
+export async function* decodeText(
+  model: VisionLanguageModel,
+  chat: Pick<Chat, "tokenizer" | "stopTokens">,
+  prefilled: Prefilled,
+  { stopStrings = [], ...options }: GenerateTextOptions,
+): AsyncGenerator<GeneratedText, void, undefined> {
+  const { sequences } = prefilled.cache;
+  yield* withText(chat, sequences, stopStrings, (stop) => decode(model, prefilled, { ...options, stop }));
+}
+
+/** Tokens with their texts, from a generator that is told where each sequence ends. */
+async function* withText(
+  { tokenizer, stopTokens }: Pick<Chat, "tokenizer" | "stopTokens">,
+  sequences: number,
+  stopStrings: readonly string[],
+  generator: (stop: StopRule) => AsyncIterable<GeneratedToken>,
+): AsyncGenerator<GeneratedText, void, undefined> {
   if (stopStrings.includes("")) throw new UsageError("generateText: a stop string is empty");
-  const readers = prompts.map(() => ({
+  const readers = Array.from({ length: sequences }, () => ({
     stream: tokenizer.stream({ skipSpecialTokens: true }),
     stops: new StopStrings(stopStrings),
     text: "",
@@ -85,7 +110,7 @@ export async function* generateText(
     reader.text = reader.stops.push(reader.stream.push(id));
     return reader.stops.isStopped || stopTokens.includes(id);
   };
-  for await (const token of generate(model, prompts, { ...options, stop })) {
+  for await (const token of generator(stop)) {
     const { stream, stops, text } = readers[token.sequence] as (typeof readers)[0];
     const rest = token.finish === null ? "" : stops.push(stream.end()) + stops.end();
     yield { ...token, text: text + rest };

@@ -3,7 +3,7 @@
  *
  * Axes: B sequences · T latents · D model width
  */
-import { NumericError } from "@rot/models";
+import { NumericError, TokenizerError } from "@rot/models";
 import { gatherRows, keep, key, pad, scope, type Tensor, tensor, untaped } from "@rot/tensor";
 import type { Sample } from "../data/sample.ts";
 import { prefill } from "../latent/rollout.ts";
@@ -17,7 +17,7 @@ import {
   think,
   writeAnswers,
 } from "../methods/rot/generate.ts";
-import { questionTokens, textSampleTokens } from "../methods/rot/prompt.ts";
+import { promptOf } from "../methods/rot/stream.ts";
 import { ablate, type Arm } from "./ablations.ts";
 import type { EvaluateOptions, Subject } from "./options.ts";
 
@@ -34,7 +34,9 @@ export class Answerer {
   readonly #subject: Subject;
   readonly #options: EvaluateOptions;
   readonly #prompts: readonly Int32Array[];
-  /** Samples that leave room for an answer. */
+  /** Of each sample why it cannot be answered; null where it can. */
+  readonly #reasons: readonly (string | null)[];
+  /** Samples that can be answered. */
   readonly #fitting: readonly number[];
   #mean: Tensor | null = null;
 
@@ -42,13 +44,15 @@ export class Answerer {
     this.#subject = subject;
     this.#options = options;
     const { latents, model } = subject;
-    this.#prompts = samples.map((sample) =>
-      latents
-        ? questionTokens(subject, sample.question, latents.markers)
-        : textSampleTokens(subject, sample, subject.chain).question,
-    );
+    const prompts = samples.map(({ question }) => promptOrReason(subject, question));
+    this.#prompts = prompts.map((prompt) => (typeof prompt === "string" ? new Int32Array() : prompt));
     const most = latents ? latentsAtMost(latents.policy) : 0;
-    this.#fitting = [...samples.keys()].filter((i) => fits(model, (this.#prompts[i] as Int32Array).length, most));
+    this.#reasons = prompts.map((prompt) => {
+      if (typeof prompt === "string") return prompt;
+      if (fits(model, prompt.length, most)) return null;
+      return `the question has ${prompt.length} tokens, which with latents and an answer is more than the model's ${model.maxPositions}`;
+    });
+    this.#fitting = [...samples.keys()].filter((i) => this.#reasons[i] === null);
   }
 
   /** What has to be known of all samples before the first batch. */
@@ -64,15 +68,7 @@ export class Answerer {
   async answers(numbers: readonly number[]): Promise<ReadonlyMap<number, readonly Answered[] | string>> {
     const fitting = numbers.filter((i) => this.#fitting.includes(i));
     const answered = fitting.length > 0 ? await this.#answerOrFail(fitting) : new Map<number, string>();
-    const positions = this.#subject.model.maxPositions;
-    for (const i of numbers) {
-      const { length } = this.#prompts[i] as Int32Array;
-      if (answered.has(i)) continue;
-      answered.set(
-        i,
-        `the question has ${length} tokens, which with latents and an answer is more than the model's ${positions}`,
-      );
-    }
+    for (const i of numbers) if (!answered.has(i)) answered.set(i, this.#reasons[i] as string);
     return answered;
   }
 
@@ -265,13 +261,23 @@ export class Answerer {
     return keep(mean);
   }
 
-  /** Tokens of a text model's chain: those before the `###` of its answer. */
+  /** Tokens of a text model's chain: those before the `###` of its answer, or the tiny model's `<ans>`. */
   #chainTokens(ids: readonly number[]): number {
     if (!this.#subject.chain) return 0;
     const stream = this.#subject.tokenizer.stream({ skipSpecialTokens: true });
     let text = "";
-    const at = ids.findIndex((id) => (text += stream.push([id])).includes("###"));
+    const at = ids.findIndex((id) => /###|<ans>/.test((text += stream.push([id]))));
     return at < 0 ? ids.length : at;
+  }
+}
+
+/** The prompt of a question, or why there is none. */
+function promptOrReason(subject: Subject, question: string): Int32Array | string {
+  try {
+    return promptOf(subject, question);
+  } catch (error) {
+    if (error instanceof TokenizerError) return error.message;
+    throw error;
   }
 }
 

@@ -1,6 +1,17 @@
 /** The frame of our HTML pages: one file, nothing loaded, no script that could run. */
 import { type Content, html, Markup } from "./html.ts";
 
+/** Colors of curves that lie in one chart, of classes `curve-0` and so on; seen on white and on black. */
+export const curveColors = [
+  "var(--bar)",
+  "var(--mark)",
+  "#2f9e62",
+  "#9a6bd0",
+  "#b8860b",
+  "#1fa3a8",
+  "#d6498f",
+] as const;
+
 const style = new Markup(`
 :root { color-scheme: light dark; --paper: #fff; --ink: #1d2430; --soft: #667085; --line: #e2e6ec; --card: #f7f8fa;
   --bar: #4c78c9; --mark: #c2410c; --learn: #d9f0dd; --latent: #e3e2fb; }
@@ -31,6 +42,21 @@ dl { display: grid; grid-template-columns: 90px minmax(0, 1fr); gap: 4px 10px; m
 .tokens { font: 12px/1.9 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; max-height: 260px; overflow-y: auto; }
 .tokens span { border: 1px solid var(--line); border-radius: 3px; padding: 1px 3px; margin-right: 2px; display: inline-block; max-width: 100%; line-height: 1.4;
   white-space: pre-wrap; overflow-wrap: anywhere; unicode-bidi: isolate; }
+.latents { display: flex; flex-wrap: wrap; gap: 8px; margin: 8px 0; }
+.latents figure { margin: 0; width: 96px; } .latents img { display: block; image-rendering: pixelated; border: 1px solid var(--line); border-radius: 3px; }
+.latents figcaption { font: 11px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
+.latents span, .latents b { display: block; overflow: hidden; white-space: pre; text-overflow: ellipsis; unicode-bidi: isolate; }
+.latents b { font-size: 15px; } .latents i { color: var(--soft); font-style: normal; }
+.chart { width: 100%; height: auto; display: block; } .chart text { font-size: 11px; fill: var(--soft); }
+.chart polyline { fill: none; stroke-width: 1.6; } .chart .band { opacity: 0.18; stroke: none; }
+.legend span { display: inline-block; margin-right: 14px; font-size: 12px; }
+${curveColors
+  .map(
+    (color, i) =>
+      `.curve-${i} { stroke: ${color}; color: ${color}; } .band.curve-${i}, circle.curve-${i} { fill: ${color}; }`,
+  )
+  .join("\n")}
+pre { margin: 0; font: 12px/1.5 ui-monospace, Menlo, Consolas, "DejaVu Sans Mono", monospace; }
 .tokens .learnt { background: var(--learn); } .tokens .latent { background: var(--latent); }
 `);
 

@@ -7,6 +7,7 @@ import type { Bundle } from "../../bundle/node/open-bundle.ts";
 import { measure } from "../../data/preprocess/measure.ts";
 import { dejaVuSans } from "../../render/node/dejavu.ts";
 import { createRenderer } from "../../render/strip.ts";
+import type { Drawing } from "../../report/latents/drawn.ts";
 import type { EvaluateOptions, Subject } from "../options.ts";
 
 /**
@@ -30,14 +31,23 @@ export function subjectOf(
 }
 
 /**
+ * How chains were drawn for a bundle's training.
+ *
+ * @throws {ImageError} when the base has no image processor
+ */
+export async function drawingOf({ config, base }: Pick<Bundle, "config" | "base">): Promise<Drawing> {
+  const { encoding, ...drawing } = config.strips;
+  const renderer = await createRenderer({ ...drawing, fonts: [await dejaVuSans()] });
+  return { renderer, processor: await loadImageProcessor(base.path), encoding };
+}
+
+/**
  * Counts the text tokens of a chain, and the latents it becomes when it is drawn as it was for training.
  *
  * @throws {ImageError} when the base has no image processor
  */
 export async function measureOf({ config, base, tokenizer }: Bundle): Promise<NonNullable<EvaluateOptions["measure"]>> {
-  const { encoding, ...drawing } = config.strips;
-  const renderer = await createRenderer({ ...drawing, fonts: [await dejaVuSans()] });
-  const processor = await loadImageProcessor(base.path);
+  const { renderer, processor, encoding } = await drawingOf({ config, base });
   return (cot) => {
     try {
       const { exact, reference } = measure({ id: 0, question: "", cot, answer: "" }, { renderer, processor });

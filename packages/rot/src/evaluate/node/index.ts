@@ -1,3 +1,3 @@
 /** Evaluation of checkpoints into files. Node only. */
-export { measureOf, subjectOf } from "./evaluate-bundle.ts";
+export { drawingOf, measureOf, subjectOf } from "./evaluate-bundle.ts";
 export { openResults, type ResultsFile, type ResultsOptions, type Settings } from "./results-file.ts";

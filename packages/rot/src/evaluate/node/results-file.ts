@@ -25,6 +25,8 @@ export interface ResultsOptions {
 export interface ResultsFile {
   /** Samples whose rows were there already. */
   readonly done: ReadonlySet<Sample["id"]>;
+  /** All that are there. */
+  readonly rows: readonly Row[];
   /** Adds the rows of whole samples; they are on disk when it returns. */
   append(rows: readonly Row[]): Promise<void>;
   /** Writes the file itself, in one step, and removes what it was gathered in. */
@@ -68,6 +70,7 @@ export async function openResults(path: string, options: ResultsOptions): Promis
   await writeFileAtomically(partial, lines([{ settings: options.settings }, ...rows]));
   return {
     done: new Set(rows.map(({ id }) => id)),
+    rows,
     async append(added) {
       rows.push(...added);
       await appendFile(partial, Buffer.concat([...lines(added)]));
