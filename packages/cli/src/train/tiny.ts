@@ -1,8 +1,9 @@
 /** `rot-cli train` without arguments: the embedded model on the embedded problems, and what came of it as a table. */
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { join } from "node:path";
-import { lockRun, tinyTable, trainTiny, type TinyProgress, type TinyResults } from "@rot/rot/node";
+import { lockRun, tinyTable, trainTiny, type TinyProgress, type TinyResults, type TinyValidation } from "@rot/rot/node";
 import { type Device, UsageError } from "@rot/tensor";
+import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { duration, type Progress, progress } from "../progress.ts";
 import type { Output } from "../program.ts";
 
@@ -46,8 +47,14 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
     resume: run.resume,
     signal: run.signal,
     onPlan({ seconds, leftOut }) {
-      shown.line(`everything is expected to take ${duration(seconds)}; runs in ${folder}`);
-      if (leftOut.length > 0) shown.line(`left out, since this adapter is slow: ${leftOut.join(", ")}`);
+      shown.line(`about ${duration(seconds)} from here; everything is kept in ${folder}`);
+      if (leftOut.length > 0) {
+        shown.line(`this machine is too slow, or too busy, for all of it. Left out: ${leftOut.join("; ")}`);
+      }
+    },
+    onValidation(validation) {
+      shown.validation(validation);
+      if (json) output.out(`${JSON.stringify({ event: "validation", ...validation })}\n`);
     },
     onProgress(step) {
       shown.update(step);
@@ -56,34 +63,59 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
     onWarning: shown.line,
   });
   shown.finish();
-  await writeFile(join(folder, "results.json"), `${JSON.stringify(results, null, 2)}\n`);
+  const numbers = new TextEncoder().encode(`${JSON.stringify(results, null, 2)}\n`);
+  await writeFileAtomically(join(folder, "results.json"), [numbers]);
   if (json) output.out(`${JSON.stringify({ event: "end", ...results })}\n`);
-  else if (results.end === "finished") output.out(`\n${tinyTable(results)}\n\nin ${duration(results.seconds)}\n`);
+  else if (results.end === "finished") {
+    output.out(`\n${tinyTable(results)}\n\nin ${duration(results.seconds)}\n\n${howToGoOn(folder)}\n`);
+  }
   return results.end;
+}
+
+/** What may be done with a run that has ended. */
+function howToGoOn(folder: string): string {
+  const run = /^[\w./-]+$/.test(folder) ? folder : JSON.stringify(folder);
+  const lines = [
+    ["ask it yourself", `rot-cli evaluate --checkpoint ${run} --question "8-5+3+1+2*7"`],
+    ["see every answer", `rot-cli evaluate --checkpoint ${run} --ablate all --output_format jsonl`],
+    ["ask the base", 'rot-cli generate --model tiny --prompt "8-5+3+1+2*7"'],
+    ["on a real model", "rot-cli train --model Qwen3-VL-2B-Instruct --dataset gsm8k/train.jsonl"],
+  ];
+  return [
+    "To go on",
+    ...lines.map(([what, command]) => `  ${what?.padEnd(17)} ${command}`),
+    `This table as numbers: ${join(folder, "results.json")}; each step of a stage: ${join(folder, "STAGE", "metrics.jsonl")}`,
+  ].join("\n");
 }
 
 /** One line of progress for each stage, with the time that all of them still take. */
 function stages(output: Output) {
-  let current: { readonly stage: string; readonly bar: Progress } | null = null;
+  let current: { readonly stage: string; readonly bar: Progress; isOver: boolean } | null = null;
   const finish = (): void => {
     current?.bar.finish();
     current = null;
   };
+  const line = (text: string): void => output.err(`${output.terminal && current ? "\r\u001b[K" : ""}${text}\n`);
   return {
-    line: (text: string): void => output.err(`${output.terminal && current ? "\r\u001b[K" : ""}${text}\n`),
-    update({ stage, step, steps, losses, secondsLeft }: TinyProgress): void {
+    line,
+    update({ stage, step, steps, mayEndEarly, losses, secondsLeft }: TinyProgress): void {
       if (steps === 0) {
         finish();
-        if (stage !== "measuring") output.err(`${stage} …\n`);
+        output.err(stage === "measuring" ? "measuring how fast this machine is …\n" : `${stage} …\n`);
         return;
       }
       if (current?.stage !== stage) {
         finish();
-        current = { stage, bar: progress(output, { label: stage, unit: "steps" }) };
+        current = { stage, bar: progress(output, { label: stage, unit: "steps" }), isOver: false };
       }
+      current.isOver = step === steps;
       const values = Object.entries(losses).map(([name, value]) => `${name} ${value.toPrecision(3)}`);
       const note = [...values, `${duration(secondsLeft)} for all that is left`].join(" · ");
-      current.bar.update({ done: step, total: steps, note });
+      current.bar.update({ done: step, ...(!mayEndEarly && { total: steps }), note });
+    },
+    validation({ stage, step, accuracy }: TinyValidation): void {
+      if (current?.isOver) finish();
+      line(`${stage}, after step ${step}: ${(100 * accuracy).toFixed(1)} % of the validation problems are right`);
     },
     finish,
   };

@@ -12,10 +12,13 @@ export { type RunEvents, type StageOutcome, trainRun, type TrainRunOptions } fro
 export * from "../bundle/node/index.ts";
 export * from "../evaluate/node/index.ts";
 export { makeBase, type MakeBaseOptions } from "../tiny/node/make-base.ts";
-export { type TinyOptions, type TinyProgress, trainTiny } from "../tiny/node/run-tiny.ts";
+export { type TinyOptions, trainTiny } from "../tiny/node/run-tiny.ts";
+export type { TinyProgress, TinyValidation } from "../tiny/node/runner.ts";
+export { isTiny } from "../tiny/node/bundles.ts";
 export { openShippedBase, shippedBase } from "../tiny/node/shipped.ts";
 export { type TinyArm, tinyArms, type TinyPlan } from "../tiny/plan.ts";
 export type { ThoughtScore } from "../tiny/evaluate.ts";
 export type { TinyResults, TinyRow } from "../tiny/results.ts";
 export { tinyTable } from "../tiny/table.ts";
 export { lockRun, type RunLock } from "../train/run-lock.ts";
+export { rememberEvaluation, runOfCheckpoint, writeRunReport } from "../report/node/index.ts";

@@ -1,7 +1,6 @@
 /** What is trained on the base of the tiny model: Render-of-Thought in its two stages, and what it is compared with. */
-import { buildModel, createLora, type Lora, type LoraConfig, type Pretrained } from "@rot/models";
+import { buildModel, createLora, type Lora, type LoraConfig, type Pretrained, weightsOf } from "@rot/models";
 import { grad, key, requireGrad, scope, type Seed, type Tensor, untaped } from "@rot/tensor";
-import { weightsOf } from "@rot/models";
 import { createHead, type HeadConfig, type ProjectionHead, projectionHead } from "../methods/rot/head.ts";
 import { rotStep, type TrainingSample } from "../methods/rot/step.ts";
 import type { TrainingTask } from "../train/task.ts";

@@ -125,20 +125,53 @@ const ENOUGH = 0.01;
  * The second stage of the base, with the tower frozen. It ends when the losses of chains are small: before, the decoder has
  * not understood, and the stages that follow fail.
  */
-export function chainTask(base: Pretrained, material: Material, { seed, steps = 3000 }: StageOptions): TrainingTask {
-  const { problems, strips } = material;
+export const chainTask = (
+  base: Pretrained,
+  material: Material,
+  { seed, steps = 1500 }: StageOptions,
+): TrainingTask => ({
+  ...mixture("chains", base, material, seed),
+  steps,
+  // Most end after 700 to 1,200 steps, at a rate that is still high.
+  optimizer: tinyOptimizer(3e-3, 2 * steps),
+  isDone(losses) {
+    const recent = losses.slice(-WINDOW);
+    const mean = (name: string): number => recent.reduce((sum, each) => sum + (each[name] as number), 0) / WINDOW;
+    return recent.length === WINDOW && mean("chain") < ENOUGH && mean("mixed") < ENOUGH;
+  },
+});
+
+/**
+ * The end of the base: the same, down to a rate of nothing. Chains end at a high rate, at which a step may spoil for a
+ * while what was learnt, most often the reading of strips.
+ */
+export const cooldownTask = (
+  base: Pretrained,
+  material: Material,
+  { seed, steps = 100 }: StageOptions,
+): TrainingTask => ({
+  ...mixture("cooldown", base, material, seed),
+  steps,
+  optimizer: tinyOptimizer(1e-3, steps, 0),
+});
+
+/** Chains as text, strips to read, and chains that begin as pictures: what the decoder of the base learns from. */
+function mixture(
+  name: string,
+  base: Pretrained,
+  { problems, strips }: Material,
+  seed: Seed,
+): Pick<TrainingTask, "name" | "parameters" | "gradients"> {
   const { model, parameters } = trainable(base, "decoder");
   const weights = [CHAINS, STRIPS, MIXED].map((count) => count / (CHAINS + STRIPS + MIXED));
   return {
-    name: "chains",
+    name,
     parameters,
-    steps,
-    optimizer: tinyOptimizer(3e-3, steps),
     gradients(step) {
-      const below = integers(key(seed).for("tiny.chains", step));
+      const below = integers(key(seed).for(`tiny.${name}`, step));
       const digits = Array.from({ length: STRIPS }, () => Array.from({ length: 1 + below(STEPS) }, () => below(10)));
       const shown = Array.from({ length: MIXED }, () => below(STEPS + 1));
-      const from = key(seed).for("tiny.chains.problems");
+      const from = key(seed).for(`tiny.${name}.problems`);
       const drawn = Array.from({ length: CHAINS + MIXED }, (_, i) =>
         problems.training(from, step * (CHAINS + MIXED) + i),
       );
@@ -168,11 +201,6 @@ export function chainTask(base: Pretrained, material: Material, { seed, steps = 
           counts: { samples: CHAINS + STRIPS + MIXED, latents: latents.shape[0] as number },
         };
       });
-    },
-    isDone(losses) {
-      const recent = losses.slice(-WINDOW);
-      const mean = (name: string): number => recent.reduce((sum, each) => sum + (each[name] as number), 0) / WINDOW;
-      return recent.length === WINDOW && mean("chain") < ENOUGH && mean("mixed") < ENOUGH;
     },
   };
 }

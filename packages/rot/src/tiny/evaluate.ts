@@ -100,14 +100,14 @@ export async function scoreChain(model: VisionLanguageModel, problems: readonly 
 }
 
 /** What may stand in place of the latents that a question led to. */
-export const ablations = ["other", "mean", "shuffled", "zeros", "none", "drawn"] as const;
+export const ablations = ["other", "mean", "reversed", "zeros", "none", "drawn"] as const;
 export type Ablation = (typeof ablations)[number];
 
 /** How Render-of-Thought did. */
 export interface ThoughtScore extends Score {
   /**
    * Accuracy with latents of `other` questions, their `mean` over all questions, its own in reverse order
-   * (`shuffled`), `zeros`, `none`, and what the tower sees in the right chain (`drawn`).
+   * (`reversed`), `zeros`, `none`, and what the tower sees in the right chain (`drawn`).
    */
   readonly ablations: Readonly<Record<Ablation, number>>;
   /** The part of the questions whose latent at each step the base reads as the right digit. */
@@ -118,38 +118,55 @@ export interface ThoughtScore extends Score {
 
 const EXAMPLES = 5;
 
-/**
- * Thinks in latents.
- *
- * @param thinker  what generates latents and answers
- * @param reader   the base, which can read strips
- */
-export async function scoreThoughts(
-  thinker: { readonly model: VisionLanguageModel; readonly head: ProjectionHead },
-  reader: VisionLanguageModel,
-  strips: Strips,
-  problems: readonly Problem[],
-): Promise<ThoughtScore> {
-  const { model, head } = thinker;
-  const begin = performance.now();
-  const counts = problems.map(() => STEPS);
-  /** [B, T, D] */
-  const own = scope(() => {
+/** What generates latents, and answers from them. */
+export interface Thinker {
+  readonly model: VisionLanguageModel;
+  readonly head: ProjectionHead;
+}
+
+/** The latents of each question: [B, T, D]. */
+const think = ({ model, head }: Thinker, problems: readonly Problem[]): Tensor =>
+  scope(() => {
+    const counts = problems.map(() => STEPS);
     const { latents } = rollOut(model, head, problems.map(thoughtPrompt), counts);
     return latents.transpose(0, 1).reshape(problems.length, STEPS, -1);
   });
 
-  const accuracyOf = async (thought: Tensor | null): Promise<number> => {
-    const marked = [...Array<number>(thought ? STEPS : 0).fill(marks.image), marks.done];
-    const prompts = problems.map((problem) => [...prompt(problem, marks.begin), ...marked]);
-    const said = await complete(model, prompts, thought && thought.flatten(0, 1), ANSWER);
-    return share(problems, (problem, i) => right(problem, said[i] as number[]));
-  };
-  const accuracy = await accuracyOf(own);
+/** The part of the problems that is answered right from latents [B, T, D], or from none. */
+async function accuracyFrom(
+  thought: Tensor | null,
+  model: VisionLanguageModel,
+  problems: readonly Problem[],
+): Promise<number> {
+  const marked = [...Array<number>(thought ? STEPS : 0).fill(marks.image), marks.done];
+  const prompts = problems.map((problem) => [...prompt(problem, marks.begin), ...marked]);
+  const said = await complete(model, prompts, thought && thought.flatten(0, 1), ANSWER);
+  return share(problems, (problem, i) => right(problem, said[i] as number[]));
+}
+
+/** The part of the problems that is answered right after thinking in latents. */
+export async function thoughtAccuracy(thinker: Thinker, problems: readonly Problem[]): Promise<number> {
+  using own = think(thinker, problems);
+  return await accuracyFrom(own, thinker.model, problems);
+}
+
+/**
+ * Thinks in latents, and looks at what they are worth.
+ *
+ * @param reader  the base, which can read strips
+ */
+export async function scoreThoughts(
+  thinker: Thinker,
+  reader: VisionLanguageModel,
+  strips: Strips,
+  problems: readonly Problem[],
+): Promise<ThoughtScore> {
+  const begin = performance.now();
+  using own = think(thinker, problems);
+  const accuracy = await accuracyFrom(own, thinker.model, problems);
   const seconds = since(begin);
 
   const B = problems.length;
-  const chains = problems.map(({ values }) => values);
   const replacements: Record<Ablation, () => Tensor | null> = {
     other: () =>
       gatherRows(
@@ -161,15 +178,21 @@ export async function scoreThoughts(
         .mean(0)
         .reshape(1, STEPS, -1)
         .expand(B, STEPS, own.shape[2] as number),
-    shuffled: () => flip(own, 1),
+    reversed: () => flip(own, 1),
     zeros: () => own.mul(0),
     none: () => null,
-    drawn: () => strips.see(reader, chains).reshape(B, STEPS, -1),
+    drawn: () =>
+      strips
+        .see(
+          reader,
+          problems.map(({ values }) => values),
+        )
+        .reshape(B, STEPS, -1),
   };
   const results = {} as Record<Ablation, number>;
   for (const name of ablations) {
     const thought = untaped(() => scope(replacements[name]));
-    results[name] = await accuracyOf(thought);
+    results[name] = await accuracyFrom(thought, thinker.model, problems);
     thought?.dispose();
   }
   const before = [marks.read, marks.begin, ...Array<number>(STEPS).fill(marks.image), marks.done];
@@ -179,7 +202,6 @@ export async function scoreThoughts(
     own.flatten(0, 1),
     CHAIN,
   );
-  own.dispose();
   return {
     accuracy,
     thoughts: STEPS,

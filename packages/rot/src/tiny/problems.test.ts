@@ -39,17 +39,20 @@ test("all signs, operands and first digits come, about equally often", () => {
   }
 });
 
-test("a problem is a function of its number, and no training problem is one of the test", () => {
-  const problems = createProblems(300);
-  expect(new Set(problems.test.map(({ question }) => question)).size).toBe(300);
-  expect(createProblems(300).test).toEqual(problems.test);
-  // What the test was drawn from, drawn for training: every one of them has to be another.
-  const purpose = key(12_345).for("tiny.test");
-  const held = new Set(problems.test.map(({ question }) => question));
-  for (let sample = 0; sample < 300; sample++) {
-    const problem = problems.training(purpose, sample);
-    expect(held.has(problem.question)).toBe(false);
-    expect(problems.training(purpose, sample)).toEqual(problem);
+test("training, validation and test have no problem in common, and each problem is a function of its number", () => {
+  const problems = createProblems();
+  const { validation, test: held } = problems;
+  const questions = new Set([...validation, ...held].map(({ question }) => question));
+  expect([validation.length, held.length, questions.size]).toEqual([500, 500, 1000]);
+  const { validation: again, test: heldAgain } = createProblems();
+  expect({ again, heldAgain }).toEqual({ again: validation, heldAgain: held });
+  // What each was drawn from, drawn for training: every one of them has to be another.
+  for (const seed of [12_345, 20_261_121]) {
+    const purpose = key(seed).for("tiny.test");
+    const drawn = Array.from({ length: 500 }, (_, sample) => problems.training(purpose, sample));
+    expect(drawn.filter(({ question }) => questions.has(question))).toEqual([]);
+    expect(drawProblem(purpose.at(0)).question).toSatisfy((question: string) => questions.has(question));
+    expect(problems.training(purpose, 3)).toEqual(drawn[3]);
   }
 });
 

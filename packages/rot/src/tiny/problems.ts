@@ -1,5 +1,6 @@
 /** The problems of the tiny model: a digit and five operations modulo 10, from left to right. */
 import { key, philox, type RandomKey, type Seed } from "@rot/tensor";
+import type { Sample } from "../data/sample.ts";
 
 /** Operations of a problem. A strip of so many steps is read as so many latents. */
 export const STEPS = 5;
@@ -50,28 +51,49 @@ export const chainText = (values: readonly number[]): string => values.join(", "
 /** Characters of {@link chainText} from one value to the next. */
 export const STRIDE = 3;
 
-/** Problems to learn from and problems to be tested on. */
+/** Problems to learn from, to watch training by and to be tested on; no problem is in two of them. */
 export interface Problems {
-  /** The same ones whatever the seed of training is. */
+  /** What decides of the recipe are made by, and what training reports. */
+  readonly validation: readonly Problem[];
+  /** What results are reported on, and nothing else. */
   readonly test: readonly Problem[];
-  /** Problem number `sample` of a purpose; never one of {@link test}. */
+  /** Problem number `sample` of a purpose. */
   training(purpose: RandomKey, sample: number): Problem;
 }
 
-/** @param count  problems of the test */
-export function createProblems(count = 500, seed: Seed = 12_345): Problems {
-  const test = new Map<string, Problem>();
-  for (let sample = 0; test.size < count; sample++) {
-    const problem = drawProblem(key(seed).for("tiny.test").at(sample));
-    test.set(problem.question, problem);
-  }
+/**
+ * The validation problems are those that the recipe was tuned on. The test problems are drawn from another seed, and were
+ * never looked at before the recipe was settled. Both are the same whatever the seed of training is.
+ */
+const SEEDS = { validation: 12_345, test: 20_261_121 } as const;
+
+/** @param count  problems of the validation, and of the test */
+export function createProblems(count = 500): Problems {
+  const held = new Set<string>();
+  const draw = (seed: Seed): Problem[] => {
+    const problems: Problem[] = [];
+    for (let sample = 0; problems.length < count; sample++) {
+      const problem = drawProblem(key(seed).for("tiny.test").at(sample));
+      if (held.has(problem.question)) continue;
+      held.add(problem.question);
+      problems.push(problem);
+    }
+    return problems;
+  };
   return {
-    test: [...test.values()],
+    validation: draw(SEEDS.validation),
+    test: draw(SEEDS.test),
     training(purpose, sample) {
       for (let attempt = 0; ; attempt++) {
         const problem = drawProblem((attempt === 0 ? purpose : purpose.for("again", attempt)).at(sample));
-        if (!test.has(problem.question)) return problem;
+        if (!held.has(problem.question)) return problem;
       }
     },
   };
 }
+
+/** Problems of the test as samples of a dataset. */
+export const tinySamples = (count?: number): Sample[] =>
+  createProblems()
+    .test.slice(0, count)
+    .map(({ question, values }, id) => ({ id, question, cot: chainText(values), answer: String(values.at(-1)) }));

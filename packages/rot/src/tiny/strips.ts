@@ -24,13 +24,16 @@ export const processorConfig = {
 
 const processor = readImageProcessorConfig(JSON.stringify(processorConfig));
 
+/** Pixels: a digit, a comma and a space are then as wide as a cell. */
+export const FONT_SIZE = 25;
+
 /** Patches of a cell. */
 const PATCHES = 4;
 const DIGITS = 10;
 
 /** Draws what the tiny model thinks in. */
 export const stripRenderer = (font: Font): Promise<Renderer> =>
-  createRenderer({ fonts: [font], fontSize: 25, thoughtMarkers: false });
+  createRenderer({ fonts: [font], fontSize: FONT_SIZE, thoughtMarkers: false });
 
 /** Pixel values of a strip, a row for each patch. */
 export const stripPixels = (renderer: Renderer, values: readonly number[]) =>

@@ -1,16 +1,16 @@
 import { mkdtemp, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Device, key, tensor, type Tensor } from "@rot/tensor";
+import { type Device, gatherRows, key, tensor, type Tensor } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { dejaVuSans } from "../render/node/dejavu.ts";
 import { runTask } from "../train/run-task.ts";
 import type { TrainingTask } from "../train/task.ts";
 import { createTinyHead, directTask, firstStage, secondStage } from "./arms.ts";
-import { chainSequence, chainTask, type Material, readingTask, scaleLatents } from "./base.ts";
-import { scoreChain, scoreDirect, scoreThoughts } from "./evaluate.ts";
+import { chainSequence, chainTask, cooldownTask, type Material, readingTask, scaleLatents } from "./base.ts";
+import { scoreChain, scoreDirect, scoreThoughts, thoughtAccuracy } from "./evaluate.ts";
 import { createTiny } from "./model.ts";
-import { runner } from "./node/run-tiny.ts";
+import { runner, type TinyValidation } from "./node/runner.ts";
 import { openShippedBase } from "./node/shipped.ts";
 import { createProblems } from "./problems.ts";
 import { createStrips } from "./strips.ts";
@@ -44,27 +44,30 @@ test("each stage lowers its loss in a few steps, and changes what it may change 
     );
     return new Map(await Promise.all(values));
   };
-  const changed = async (task: TrainingTask, steps: number): Promise<string[]> => {
-    const before = await bytes();
-    const losses = await learn(task, steps);
-    expect(losses.at(-1), task.name).toBeLessThan(losses[0] as number);
-    const after = await bytes();
-    return [...before.keys()].filter((name) => before.get(name) !== after.get(name));
+  let before = await bytes();
+  const changed = async (task: TrainingTask): Promise<string[]> => {
+    const losses = await learn(task, 2);
+    expect(losses[1], task.name).toBeLessThan(losses[0] as number);
+    const last = before;
+    before = await bytes();
+    return [...last.keys()].filter((name) => last.get(name) !== before.get(name));
   };
   const all = [...base.weights.keys()];
   const decoder = all.filter((name) => !name.includes("visual"));
-  expect(await changed(readingTask(base, given, { seed: 1 }), 3)).toEqual(all);
+  expect(await changed(readingTask(base, given, { seed: 1 }))).toEqual(all);
 
   await scaleLatents(base, given);
+  before = await bytes();
   const chains = Array.from({ length: 64 }, (_, i) => given.problems.training(key(0).for("tiny.scale"), i).values);
   expect(await given.strips.see(base.model, chains).square().mean().item()).toBeCloseTo(1, 4);
 
-  expect(await changed(chainTask(base, given, { seed: 1 }), 3)).toEqual(decoder);
-  expect(await changed(directTask(base, given, { seed: 1 }), 3)).toEqual(decoder);
+  expect(await changed(chainTask(base, given, { seed: 1 }))).toEqual(decoder);
+  expect(await changed(cooldownTask(base, given, { seed: 1 }))).toEqual(decoder);
+  expect(await changed(directTask(base, given, { seed: 1 }))).toEqual(decoder);
   const head = createTinyHead(base, 1);
-  expect(await changed(firstStage(base, head, given, { seed: 1 }), 3)).toEqual([]);
+  expect(await changed(firstStage(base, head, given, { seed: 1 }))).toEqual([]);
   const second = secondStage(base, head, given, { seed: 1, lr: 5e-3 });
-  expect(await changed(second.task, 3)).toEqual([]);
+  expect(await changed(second.task)).toEqual([]);
 });
 
 test("losses of sequences in one batch are those of each group alone", async ({ device }) => {
@@ -90,7 +93,7 @@ test("a stage that was stopped goes on with the same bits, also when the stop ca
 }) => {
   const given = await material(device);
   const folder = await mkdtemp(join(tmpdir(), "rot-tiny-"));
-  const stages = { stages: [{ name: "chains", steps: 5, cost: 1 }] } as const;
+  const stages = () => [{ name: "chains", steps: 5, cost: 1 }] as const;
   const fresh = (): TrainingTask => ({
     ...chainTask(createTiny(device, 3), given, { seed: 3, steps: 8 }),
     isDone: (losses) => losses.length === 5,
@@ -124,6 +127,26 @@ test("a stage that was stopped goes on with the same bits, also when the stop ca
   }
 });
 
+test("a stage tells how it does on validation problems, and warns when its losses are not where they should be", async ({
+  device,
+}) => {
+  const folder = await mkdtemp(join(tmpdir(), "rot-tiny-"));
+  const [validations, warnings]: [TinyValidation[], string[]] = [[], []];
+  const onValidation = (validation: TinyValidation): unknown => validations.push(validation);
+  const onWarning = (message: string): unknown => warnings.push(message);
+  try {
+    const run = runner({ folder, onValidation, onWarning }, () => [{ name: "chains", steps: 2, cost: 1 }], 1);
+    const task = chainTask(createTiny(device, 5), await material(device), { seed: 5, steps: 2 });
+    await run.stage(task, { accuracy: async () => 0.25 });
+    expect(validations).toEqual([{ stage: "chains", step: 2, accuracy: 0.25 }]);
+    expect(warnings).toEqual([expect.stringContaining("after 2 steps the losses are not where they should be")]);
+    const metrics = await readFile(join(folder, "chains", "metrics.jsonl"), "utf8");
+    expect(JSON.parse(metrics.trim().split("\n").at(-1) as string)).toMatchObject({ validation_accuracy: 0.25 });
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
 test("scores of a model that knows nothing are low, and have the form that is asked for", async ({ device }) => {
   const { problems, strips } = await material(device);
   const base = createTiny(device, 4);
@@ -131,14 +154,14 @@ test("scores of a model that knows nothing are low, and have the form that is as
   expect((await scoreChain(base.model, problems.test)).accuracy).toBeLessThan(0.9);
   const head = createTinyHead(base, 4);
   const score = await scoreThoughts({ model: base.model, head: head.project }, base.model, strips, problems.test);
-  expect(Object.keys(score.ablations)).toEqual(["other", "mean", "shuffled", "zeros", "none", "drawn"]);
+  expect(Object.keys(score.ablations)).toEqual(["other", "mean", "reversed", "zeros", "none", "drawn"]);
   expect(score.readable).toHaveLength(5);
   expect(score.examples[0]?.right).toMatch(/^\d(, \d){4}$/);
 });
 
 test("the base that comes with the package reasons in text, and from pictures of its steps", async ({ device }) => {
   const { strips } = await material(device);
-  const { test: problems } = createProblems(100);
+  const problems = createProblems().validation.slice(0, 100);
   const base = await openShippedBase(device);
   // What it was trained on is nearly certain to it.
   const { losses, gradients } = await chainTask(base, { strips, problems: createProblems(8) }, { seed: 7 }).gradients(
@@ -150,8 +173,26 @@ test("the base that comes with the package reasons in text, and from pictures of
   const chain = await scoreChain(base.model, problems);
   expect(chain.accuracy).toBeGreaterThanOrEqual(0.95);
   expect(chain.thoughts).toBeCloseTo(13, 0);
-  const head = createTinyHead(base, 5);
-  const { ablations } = await scoreThoughts({ model: base.model, head: head.project }, base.model, strips, problems);
-  expect(ablations.drawn).toBeGreaterThanOrEqual(0.95);
-  expect(ablations.other).toBeLessThan(0.3);
+  // A head that knows what the tower would see at each step.
+  const seen = strips.see(
+    base.model,
+    problems.map(({ values }) => values),
+  );
+  let calls = 0;
+  const head = (): Tensor => {
+    const step = calls++ % 5;
+    return gatherRows(
+      seen,
+      Int32Array.from(problems, (_, b) => 5 * b + step),
+    );
+  };
+  const thinker = { model: base.model, head };
+  const { accuracy, ablations, readable } = await scoreThoughts(thinker, base.model, strips, problems);
+  expect(accuracy).toBeGreaterThanOrEqual(0.95);
+  expect(await thoughtAccuracy(thinker, problems)).toBe(accuracy);
+  expect(Math.min(...readable)).toBeGreaterThanOrEqual(0.95);
+  expect(ablations.drawn).toBe(accuracy);
+  for (const name of ["other", "mean", "reversed", "zeros", "none"] as const) {
+    expect(ablations[name], name).toBeLessThan(0.3);
+  }
 });

@@ -1,5 +1,5 @@
 /** The tiny model's vocabulary as the files that tokenizers are read from. */
-import { spellings } from "./vocabulary.ts";
+import { marks, spellings } from "./vocabulary.ts";
 
 /** Characters by which byte-level vocabularies spell the 256 bytes: themselves where they can be seen, else from U+0100 on. */
 function byteCharacters(): string[] {
@@ -23,12 +23,15 @@ export function tinyTokenizer(): object {
   let next = spellings.length;
   const vocab = Object.fromEntries(characters.map((character) => [character, spelt.get(character) ?? next++]));
   const byteLevel = { type: "ByteLevel", add_prefix_space: false, trim_offsets: false, use_regex: false };
-  const added = { single_word: false, lstrip: false, rstrip: false, normalized: false, special: true };
+  const added = { single_word: false, lstrip: false, rstrip: false, normalized: false };
   return {
     version: "1.0",
     truncation: null,
     padding: null,
-    added_tokens: spellings.flatMap((content, id) => (isMark(content) ? [{ id, content, ...added }] : [])),
+    // What is special is left out of texts; `<ans>` is what parts an answer from the steps before it.
+    added_tokens: spellings.flatMap((content, id) =>
+      isMark(content) ? [{ id, content, ...added, special: id !== marks.answer }] : [],
+    ),
     normalizer: null,
     pre_tokenizer: byteLevel,
     post_processor: null,
@@ -45,9 +48,22 @@ export function tinyTokenizer(): object {
   };
 }
 
+/**
+ * A question, and then `<cot>`, which the steps follow as text, unless thinking in text is switched off as for Qwen3: for
+ * latents or for an answer at once.
+ */
+const chatTemplate = [
+  "{%- for message in messages if message.role == 'user' -%}<q>",
+  "{%- if message.content is string -%}{{ message.content }}",
+  "{%- else -%}{%- for part in message.content -%}{{ part.text }}{%- endfor -%}{%- endif -%}",
+  "{%- endfor -%}",
+  "{%- if add_generation_prompt and (enable_thinking is not defined or enable_thinking) -%}<cot>{%- endif -%}",
+].join("");
+
 /** `tokenizer_config.json`. */
 export const tokenizerConfig = {
   bos_token: "<q>",
+  chat_template: chatTemplate,
   eos_token: "<eos>",
   pad_token: "<pad>",
   tokenizer_class: "PreTrainedTokenizerFast",

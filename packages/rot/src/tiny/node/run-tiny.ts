@@ -2,62 +2,38 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Pretrained } from "@rot/models";
-import { type Device, key } from "@rot/tensor";
+import { assign, type Device, key, type Tensor, untaped } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { z } from "zod";
 import { dejaVuSans } from "../../render/node/dejavu.ts";
-import { CheckpointError, latestCheckpoint } from "../../train/checkpoint-folder.ts";
+import { CheckpointError } from "../../train/checkpoint-folder.ts";
 import { runTask } from "../../train/run-task.ts";
-import type { TrainingTask } from "../../train/task.ts";
-import { createTinyHead, directTask, firstStage, secondStage } from "../arms.ts";
-import { chainTask, type Material, readingTask, scaleLatents } from "../base.ts";
-import { type Score, scoreChain, scoreDirect, scoreThoughts, type ThoughtScore } from "../evaluate.ts";
+import { createTinyHead, directTask, firstStage, type Head, secondStage } from "../arms.ts";
+import { chainTask, cooldownTask, type Material, readingTask, scaleLatents } from "../base.ts";
+import { scoreChain, scoreDirect, scoreThoughts, thoughtAccuracy } from "../evaluate.ts";
 import { copyOf, createTiny } from "../model.ts";
-import { planTiny, type StagePlan, type TinyArm, tinyArms, type TinyPlan } from "../plan.ts";
+import { planTiny, replan, type TinyArm, tinyArms, type TinyPlan } from "../plan.ts";
 import { createProblems } from "../problems.ts";
 import type { TinyResults, TinyRow } from "../results.ts";
 import { createStrips } from "../strips.ts";
+import { type TinyBundles, tinyBundles } from "./bundles.ts";
+import { type Runner, runner, type RunnerOptions, Stopped } from "./runner.ts";
 import { openShippedBase } from "./shipped.ts";
 
-/** How far {@link trainTiny} is. */
-export interface TinyProgress {
-  /** A stage of the plan, `measuring`, or `evaluating` an arm. */
-  readonly stage: StagePlan["name"] | "measuring" | `evaluating ${string}`;
-  readonly step: number;
-  /** Steps at most; 0 where there are none to count. */
-  readonly steps: number;
-  readonly losses: Readonly<Record<string, number>>;
-  /** What all that is left is expected to take. */
-  readonly secondsLeft: number;
-}
-
 /** What {@link trainTiny} takes. */
-export interface TinyOptions {
+export interface TinyOptions extends RunnerOptions {
   readonly device: Device;
   /** 0 by default. */
   readonly seed?: number;
-  /** Where metrics and checkpoints of each stage go; nothing is written without it. */
-  readonly folder?: string;
   /** What to compare; all by default. */
   readonly arms?: readonly TinyArm[];
   /** Train the base too (the default), or take the one that comes with the package. */
   readonly base?: "train" | "shipped";
-  /** Seconds after which less is done than was asked for; 900 by default. */
+  /** Seconds within which everything shall end, 900 by default: what does not fit is left out. */
   readonly budget?: number;
+  /** Told of the plan, and of another if time becomes short. */
   readonly onPlan?: (plan: TinyPlan) => void;
-  readonly onProgress?: (progress: TinyProgress) => void;
-  /** Told of damaged checkpoints that are passed over. */
-  readonly onWarning?: (message: string) => void;
-  /** Ends after the step that is being done, with a checkpoint. */
-  readonly signal?: AbortSignal;
-  /** Goes on from the checkpoints in the folder. */
-  readonly resume?: boolean;
 }
-
-/** Ends everything when the signal says so. */
-class Stopped extends Error {}
-
-const CHECKPOINT_EVERY = 250;
 
 /**
  * Trains and compares. With a folder, what was interrupted goes on with the same bits.
@@ -65,19 +41,21 @@ const CHECKPOINT_EVERY = 250;
  * @throws {UsageError | NumericError | CheckpointError} as training does
  */
 export async function trainTiny(options: TinyOptions): Promise<TinyResults> {
-  const { device, seed = 0, arms = tinyArms, base: from = "train", budget = 900, onProgress } = options;
+  const { device, seed = 0, arms = tinyArms, base: from = "train", budget = 900, onPlan, onProgress } = options;
   const begun = performance.now();
   const material: Material = {
     problems: createProblems(),
     strips: await createStrips(device, await dejaVuSans()),
   };
-  onProgress?.({ stage: "measuring", step: 0, steps: 0, losses: {}, secondsLeft: budget });
-  const secondsPerStep = await measure(device, material);
   const kept = await keptPlan(options);
-  const plan = planTiny({ base: from, arms, secondsPerStep, budget, ...(kept && { ...kept, budget: Infinity }) });
-  if (options.folder && !kept) await keepPlan(options.folder, plan);
-  options.onPlan?.(plan);
-  const run = runner(options, plan, secondsPerStep);
+  if (!kept) onProgress?.({ ...MEASURING, secondsLeft: budget });
+  const secondsPerStep = kept?.secondsPerStep ?? (await measure(device, material));
+  const elapsed = (): number => (performance.now() - begun) / 1000;
+  const limit = kept ? Infinity : budget;
+  let plan = planTiny({ base: from, arms, secondsPerStep, ...kept, budget: limit - elapsed() });
+  if (options.folder && !kept) await keepPlan(options.folder, { ...plan, secondsPerStep });
+  onPlan?.(plan);
+  const run = runner(options, () => plan.stages, secondsPerStep);
   const rows: TinyRow[] = [];
   const results = (end: TinyResults["end"]): TinyResults => ({
     end,
@@ -85,12 +63,20 @@ export async function trainTiny(options: TinyOptions): Promise<TinyResults> {
     problems: material.problems.test.length,
     rows,
     stages: run.done,
-    seconds: (performance.now() - begun) / 1000,
+    seconds: elapsed(),
   });
   try {
-    const base = plan.base === "shipped" ? await openShippedBase(device) : await trainBase(device, material, seed, run);
-    for (const arm of tinyArms)
-      if (plan.arms.includes(arm)) rows.push(...(await armOf[arm](base, material, seed, run)));
+    const base =
+      plan.base === "shipped"
+        ? await openShippedBase(device)
+        : await trainBase(device, material, { ...options, seed }, run);
+    const { folder } = options;
+    const bundles = folder === undefined ? null : await tinyBundles(base, plan.base === "shipped" ? null : folder);
+    for (const arm of tinyArms) {
+      const now = replan(plan, arm, { secondsPerStep: run.pace, budget: limit - elapsed() });
+      if (now !== plan) onPlan?.((plan = now));
+      if (plan.arms.includes(arm)) rows.push(...(await armOf[arm](base, { material, seed, run, bundles })));
+    }
     return results("finished");
   } catch (error) {
     if (error instanceof Stopped) return results("stopped");
@@ -99,10 +85,15 @@ export async function trainTiny(options: TinyOptions): Promise<TinyResults> {
 }
 
 const PLAN = "plan.json";
-const planSchema = z.object({ base: z.enum(["train", "shipped"]), arms: z.array(z.enum(tinyArms)) });
+const planSchema = z.object({
+  base: z.enum(["train", "shipped"]),
+  arms: z.array(z.enum(tinyArms)).readonly(),
+  secondsPerStep: z.number().positive(),
+});
+type KeptPlan = z.infer<typeof planSchema>;
 
 /** What a run that is gone on with had decided to do: the machine may be busier or idler now. */
-async function keptPlan({ folder, resume }: TinyOptions): Promise<Pick<TinyPlan, "base" | "arms"> | null> {
+async function keptPlan({ folder, resume }: TinyOptions): Promise<KeptPlan | null> {
   if (!folder || !resume) return null;
   const file = join(folder, PLAN);
   const text = await readFile(file, "utf8").catch((error: NodeJS.ErrnoException) => {
@@ -117,134 +108,120 @@ async function keptPlan({ folder, resume }: TinyOptions): Promise<Pick<TinyPlan,
   }
 }
 
-async function keepPlan(folder: string, { base, arms }: TinyPlan): Promise<void> {
+async function keepPlan(folder: string, { base, arms, secondsPerStep }: Readonly<KeptPlan>): Promise<void> {
   await mkdir(folder, { recursive: true });
-  await writeFileAtomically(join(folder, PLAN), [new TextEncoder().encode(`${JSON.stringify({ base, arms })}\n`)]);
+  await writeFileAtomically(join(folder, PLAN), [
+    new TextEncoder().encode(`${JSON.stringify({ base, arms, secondsPerStep })}\n`),
+  ]);
 }
 
-/** Seconds of a step of the chains: two to compile kernels, three to measure. */
+const MEASURING = { stage: "measuring", step: 0, steps: 0, mayEndEarly: false, losses: {} } as const;
+/** Steps that compile kernels, and steps to measure. */
+const [COMPILED, MEASURED] = [2, 5] as const;
+
+/** Seconds of a step of the chains: the middle one of some, since others may use the machine too. */
 async function measure(device: Device, material: Material): Promise<number> {
   const base = createTiny(device, 0);
   const task = chainTask(base, material, { seed: 0 });
-  await runTask({ ...task, steps: 2 });
-  const from = performance.now();
-  await runTask({ ...task, steps: 3 });
+  const times: number[] = [];
+  const onStep = ({ milliseconds }: { readonly milliseconds: number }): unknown => times.push(milliseconds);
+  await runTask({ ...task, steps: COMPILED + MEASURED }, { onStep });
   for (const tensor of [...task.parameters.values(), ...base.weights.values()]) tensor.dispose();
-  return (performance.now() - from) / 3000;
+  const sorted = times.slice(COMPILED).toSorted((a, b) => a - b);
+  return (sorted[(MEASURED - 1) / 2] as number) / 1000;
 }
 
-/** Trains a base. */
-export async function trainBase(device: Device, material: Material, seed: number, run: Runner): Promise<Pretrained> {
+/** Problems of a validation. */
+const VALIDATED = 200;
+
+/** How often the chains are tried. */
+const ATTEMPTS = 3;
+
+/**
+ * Trains a base. About one in seven gets stuck in its chains: it cannot go on in text after pictures. Another order of the
+ * problems is then tried, from where the chains began.
+ */
+export async function trainBase(
+  device: Device,
+  material: Material,
+  { seed, onWarning = () => {} }: Pick<TinyOptions, "onWarning"> & { readonly seed: number },
+  run: Runner,
+): Promise<Pretrained> {
   const base = createTiny(device, seed);
+  const problems = material.problems.validation.slice(0, VALIDATED);
+  const accuracy = async (): Promise<number> => (await scoreChain(base.model, problems)).accuracy;
   await run.stage(readingTask(base, material, { seed }));
   await scaleLatents(base, material);
-  await run.stage(chainTask(base, material, { seed }));
+  const begun = copyOf(base);
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const order = attempt === 1 ? seed : key(seed).for("tiny.attempt", attempt);
+    if ((await run.stage(chainTask(base, material, { seed: order }), { accuracy, attempt })).reached) break;
+    if (attempt === ATTEMPTS) {
+      onWarning(
+        "chains: the losses are not where they should be, so that what follows will do badly; try another seed",
+      );
+      break;
+    }
+    onWarning("chains: stuck, which happens; they begin again with other problems");
+    for (const [name, tensor] of base.weights) untaped(() => assign(tensor, begun.weights.get(name) as Tensor));
+  }
+  for (const tensor of begun.weights.values()) tensor.dispose();
+  await run.stage(cooldownTask(base, material, { seed }), { accuracy });
   return base;
 }
 
-type Arm = (base: Pretrained, material: Material, seed: number, run: Runner) => Promise<TinyRow[]>;
+interface ArmOptions {
+  readonly material: Material;
+  readonly seed: number;
+  readonly run: Runner;
+  readonly bundles: TinyBundles | null;
+}
 
-const armOf: Readonly<Record<TinyArm, Arm>> = {
-  async direct(base, material, seed, run) {
-    const own = copyOf(base);
-    const trainingSeconds = await run.stage(directTask(own, material, { seed }));
-    return [await run.score("direct", trainingSeconds, () => scoreDirect(own.model, material.problems.test))];
+const armOf: Readonly<Record<TinyArm, (base: Pretrained, options: ArmOptions) => Promise<TinyRow[]>>> = {
+  async direct(base, { material, seed, run }) {
+    const { model, ...own } = copyOf(base);
+    const { test, validation } = material.problems;
+    const accuracy = async (): Promise<number> => (await scoreDirect(model, validation.slice(0, VALIDATED))).accuracy;
+    const { seconds } = await run.stage(directTask({ model, ...own }, material, { seed }), { accuracy });
+    return [await run.score("direct", seconds, () => scoreDirect(model, test))];
   },
 
-  chain: async (base, { problems }, _, run) => [
-    await run.score("chain", 0, () => scoreChain(base.model, problems.test)),
+  chain: async (base, { material, run }) => [
+    await run.score("chain", 0, () => scoreChain(base.model, material.problems.test)),
   ],
 
-  async rot(base, material, seed, run) {
+  async rot(base, options) {
+    const { material, seed, run, bundles } = options;
     const head = createTinyHead(base, seed);
-    const first = await run.stage(firstStage(base, head, material, { seed }));
-    const score = (model: Pretrained) => () =>
-      scoreThoughts({ model: model.model, head: head.project }, base.model, material.strips, material.problems.test);
-    const afterFirst = await run.score("rot-stage1", first, score(base));
-    const second = secondStage(base, head, material, { seed });
-    const both = first + (await run.stage(second.task));
-    return [afterFirst, await run.score("rot", both, score(second.model))];
+    const firstThinker = thinkers(base, base, head, options);
+    const { seconds: first } = await run.stage(firstStage(base, head, material, { seed }), {
+      accuracy: firstThinker.accuracy,
+      contents: bundles?.(base, head),
+    });
+    const afterFirst = await run.score("rot-stage1", first, firstThinker.score);
+    const { task, model } = secondStage(base, head, material, { seed });
+    const { accuracy, score } = thinkers(base, model, head, options);
+    const { seconds } = await run.stage(task, { accuracy, contents: bundles?.(model, head) });
+    return [afterFirst, await run.score("rot", first + seconds, score)];
   },
 
-  async "without-stage1"(base, material, seed, run) {
+  async "without-stage1"(base, options) {
+    const { material, seed, run, bundles } = options;
     const head = createTinyHead(base, key(seed).for("tiny.without-stage1"));
-    const second = secondStage(base, head, material, { seed, name: "without-stage1", steps: 650, lr: 2e-3 });
-    const seconds = await run.stage(second.task);
-    return [
-      await run.score("without-stage1", seconds, () =>
-        scoreThoughts(
-          { model: second.model.model, head: head.project },
-          base.model,
-          material.strips,
-          material.problems.test,
-        ),
-      ),
-    ];
+    const settings = { seed, name: "without-stage1", steps: 650, lr: 2e-3 };
+    const { task, model } = secondStage(base, head, material, settings);
+    const { accuracy, score } = thinkers(base, model, head, options);
+    const { seconds } = await run.stage(task, { accuracy, contents: bundles?.(model, head) });
+    return [await run.score("without-stage1", seconds, score)];
   },
 };
 
-/** Runs stages and evaluations, and knows how long the rest will take. */
-export interface Runner {
-  /** Trains, or goes on, or takes what was trained before; gives the seconds that it took now. */
-  stage(task: TrainingTask): Promise<number>;
-  score<S extends Score>(arm: TinyRow["arm"], trainingSeconds: number, score: () => Promise<S>): Promise<TinyRow>;
-  readonly done: TinyResults["stages"];
-}
-
-export function runner(
-  { folder, resume = false, signal, onProgress, onWarning = () => {} }: Omit<TinyOptions, "device">,
-  { stages }: Pick<TinyPlan, "stages">,
-  secondsPerStep: number,
-): Runner {
-  let pace = secondsPerStep;
-  const done: { name: string; steps: number; seconds: number }[] = [];
-  const left = (name: string, step: number): number => {
-    const at = stages.findIndex((stage) => stage.name === name);
-    const rest = stages.slice(at).map(({ steps, cost }, i) => cost * (i === 0 ? Math.max(0, steps - step) : steps));
-    return pace * rest.reduce((sum, one) => sum + one, 0);
-  };
+/** What a model with a head comes to: in short on validation problems, in full on those of the test. */
+function thinkers(base: Pretrained, { model }: Pretrained, head: Head, { material }: ArmOptions) {
+  const thinker = { model, head: head.project };
+  const { test, validation } = material.problems;
   return {
-    done,
-
-    async stage(task) {
-      const began = performance.now();
-      const { name } = task;
-      const where = folder && join(folder, name);
-      if (where) await mkdir(where, { recursive: true });
-      const saved = where && resume ? await latestCheckpoint(join(where, "checkpoints"), onWarning) : null;
-      const cost = stages.find((stage) => stage.name === name)?.cost ?? 1;
-      const { step, end } = await runTask(task, {
-        checkpointEvery: CHECKPOINT_EVERY,
-        keep: { last: 2 },
-        ...(where && { folder: where }),
-        ...(saved && { resume: saved.path }),
-        ...(signal && { signal }),
-        onStep({ step, losses, milliseconds }) {
-          pace += 0.05 * (milliseconds / 1000 / cost - pace);
-          onProgress?.({
-            stage: name as StagePlan["name"],
-            step,
-            steps: task.steps,
-            losses,
-            secondsLeft: left(name, step),
-          });
-        },
-      });
-      if (end === "stopped") throw new Stopped();
-      const seconds = (performance.now() - began) / 1000;
-      done.push({ name, steps: step, seconds });
-      return seconds;
-    },
-
-    async score(arm, trainingSeconds, score) {
-      if (signal?.aborted) throw new Stopped();
-      const last = stages.findIndex(({ name }) => name === done.at(-1)?.name);
-      const secondsLeft = stages.slice(last + 1).reduce((sum, { steps, cost }) => sum + pace * steps * cost, 0);
-      onProgress?.({ stage: `evaluating ${arm}`, step: 0, steps: 0, losses: {}, secondsLeft });
-      const result = await score();
-      const { accuracy, thoughts, seconds } = result;
-      const details = "ablations" in result ? { details: result as unknown as ThoughtScore } : {};
-      return { arm, accuracy, thoughts, seconds, trainingSeconds, ...details };
-    },
+    accuracy: () => thoughtAccuracy(thinker, validation.slice(0, VALIDATED)),
+    score: () => scoreThoughts(thinker, base.model, material.strips, test),
   };
 }

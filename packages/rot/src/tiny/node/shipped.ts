@@ -7,6 +7,9 @@ import type { Device } from "@rot/tensor";
 /** Its folder, as any other model's. `make-base.ts` has made it. */
 export const shippedBase = fileURLToPath(new URL("../../../assets/tiny/", import.meta.url));
 
+/** The folder of a model: `tiny` means the one that comes with this package. */
+export const modelFolder = (name: string): string => (name === "tiny" ? shippedBase : name);
+
 /** Opens it. */
 export const openShippedBase = (device: Device): Promise<Pretrained> =>
   fromPretrained(shippedBase, device, { dtype: "f32" });
