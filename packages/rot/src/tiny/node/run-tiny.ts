@@ -2,7 +2,7 @@
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Pretrained } from "@rot/models";
-import { assign, type Device, key, type Tensor, untaped } from "@rot/tensor";
+import { type Device, key } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { z } from "zod";
 import { dejaVuSans } from "../../render/node/dejavu.ts";
@@ -134,12 +134,12 @@ async function measure(device: Device, material: Material): Promise<number> {
 /** Problems of a validation. */
 const VALIDATED = 200;
 
-/** How often the chains are tried. */
+/** How often a base is tried. */
 const ATTEMPTS = 3;
 
 /**
- * Trains a base. About one in seven gets stuck in its chains: it cannot go on in text after pictures. Another order of the
- * problems is then tried, from where the chains began.
+ * Trains a base. Some beginnings take very long to understand chains, and which they are is a matter of last bits. Another one
+ * is begun then.
  */
 export async function trainBase(
   device: Device,
@@ -147,27 +147,26 @@ export async function trainBase(
   { seed, onWarning = () => {} }: Pick<TinyOptions, "onWarning"> & { readonly seed: number },
   run: Runner,
 ): Promise<Pretrained> {
-  const base = createTiny(device, seed);
   const problems = material.problems.validation.slice(0, VALIDATED);
-  const accuracy = async (): Promise<number> => (await scoreChain(base.model, problems)).accuracy;
-  await run.stage(readingTask(base, material, { seed }));
-  await scaleLatents(base, material);
-  const begun = copyOf(base);
-  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const order = attempt === 1 ? seed : key(seed).for("tiny.attempt", attempt);
-    if ((await run.stage(chainTask(base, material, { seed: order }), { accuracy, attempt })).reached) break;
-    if (attempt === ATTEMPTS) {
-      onWarning(
-        "chains: the losses are not where they should be, so that what follows will do badly; try another seed",
-      );
-      break;
+  for (let attempt = 1; ; attempt++) {
+    const own = { seed: key(seed).for("tiny.base", attempt) };
+    const base = createTiny(device, own.seed);
+    const accuracy = async (): Promise<number> => (await scoreChain(base.model, problems)).accuracy;
+    await run.stage(readingTask(base, material, own), { attempt });
+    await scaleLatents(base, material);
+    const { reached } = await run.stage(chainTask(base, material, own), { accuracy, attempt });
+    if (reached || attempt === ATTEMPTS) {
+      if (!reached) {
+        onWarning(
+          "chains: the losses are not where they should be, so that what follows will do badly; try another seed",
+        );
+      }
+      await run.stage(cooldownTask(base, material, own), { accuracy });
+      return base;
     }
-    onWarning("chains: stuck, which happens; they begin again with other problems");
-    for (const [name, tensor] of base.weights) untaped(() => assign(tensor, begun.weights.get(name) as Tensor));
+    onWarning("chains: stuck, as happens to some beginnings; another one is tried");
+    for (const tensor of base.weights.values()) tensor.dispose();
   }
-  for (const tensor of begun.weights.values()) tensor.dispose();
-  await run.stage(cooldownTask(base, material, { seed }), { accuracy });
-  return base;
 }
 
 interface ArmOptions {
