@@ -1,4 +1,5 @@
 /** `rot-cli train`: the main job. */
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Device, openDevice, OutOfMemoryError, UsageError } from "@rot/tensor";
@@ -92,6 +93,11 @@ async function run(output: Output, flags: Flags): Promise<void> {
   }
   const folder = begun ?? config.output ?? defaultFolder(config);
   const isTiny = checkTiny(config, given);
+  if (isTiny && begun !== null && !existsSync(join(begun, "plan.json"))) {
+    throw new UsageError(
+      `--resume: ${begun} holds neither config.yaml nor plan.json, so there is no run to go on with; leave --resume out to begin one`,
+    );
+  }
   const stop = stopSignal((text) => output.err(`${text}\n`));
   let device: Device | undefined;
   try {
