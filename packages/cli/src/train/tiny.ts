@@ -76,7 +76,7 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
 function howToGoOn(folder: string): string {
   const run = /^[\w./-]+$/.test(folder) ? folder : JSON.stringify(folder);
   const lines = [
-    ["ask it yourself", `rot-cli evaluate --checkpoint ${run} --question "8-5+3+1+2*7"`],
+    ["ask it yourself", `rot-cli generate --checkpoint ${run} --interactive --show-latents`],
     ["see every answer", `rot-cli evaluate --checkpoint ${run} --ablate all --output_format jsonl`],
     ["ask the base", 'rot-cli generate --model tiny --prompt "8-5+3+1+2*7"'],
     ["on a real model", "rot-cli train --model Qwen3-VL-2B-Instruct --dataset gsm8k/train.jsonl"],
