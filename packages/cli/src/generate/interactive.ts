@@ -117,7 +117,7 @@ class Talk {
     if (typeof showLatents === "string") await this.#save(showLatents);
     if (this.#failed > 0 && !this.#terminal) {
       throw new ExitError(
-        `${this.#failed} lines could not be answered; ERROR stands where they are`,
+        `${this.#failed} ${this.#failed === 1 ? "line" : "lines"} could not be answered; ERROR stands where the answer would`,
         exitCodes.badInput,
       );
     }
