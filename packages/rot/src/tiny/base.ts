@@ -148,7 +148,7 @@ export const chainTask = (
 export const cooldownTask = (
   base: Pretrained,
   material: Material,
-  { seed, steps = 100 }: StageOptions,
+  { seed, steps = 300 }: StageOptions,
 ): TrainingTask => ({
   ...mixture("cooldown", base, material, seed),
   steps,

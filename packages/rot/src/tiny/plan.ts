@@ -25,7 +25,7 @@ export interface StagePlan {
 const base: readonly StagePlan[] = [
   { name: "reading", steps: 300, cost: 1.1 },
   { name: "chains", steps: 1400, cost: 1 },
-  { name: "cooldown", steps: 100, cost: 1 },
+  { name: "cooldown", steps: 300, cost: 1 },
 ];
 const ofArm: Readonly<Record<TinyArm, readonly StagePlan[]>> = {
   direct: [

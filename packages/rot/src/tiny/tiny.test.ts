@@ -10,7 +10,8 @@ import { createTinyHead, directTask, firstStage, secondStage } from "./arms.ts";
 import { chainSequence, chainTask, cooldownTask, type Material, readingTask, scaleLatents } from "./base.ts";
 import { scoreChain, scoreDirect, scoreThoughts, thoughtAccuracy } from "./evaluate.ts";
 import { createTiny } from "./model.ts";
-import { runner, type TinyValidation } from "./node/runner.ts";
+import { trainBase } from "./node/run-tiny.ts";
+import { type Runner, runner, type TinyValidation } from "./node/runner.ts";
 import { openShippedBase } from "./node/shipped.ts";
 import { createProblems } from "./problems.ts";
 import { createStrips } from "./strips.ts";
@@ -127,24 +128,46 @@ test("a stage that was stopped goes on with the same bits, also when the stop ca
   }
 });
 
-test("a stage tells how it does on validation problems, and warns when its losses are not where they should be", async ({
+test("a stage tells how it does on validation problems, and whether its losses came to where they should be", async ({
   device,
 }) => {
   const folder = await mkdtemp(join(tmpdir(), "rot-tiny-"));
-  const [validations, warnings]: [TinyValidation[], string[]] = [[], []];
+  const validations: TinyValidation[] = [];
   const onValidation = (validation: TinyValidation): unknown => validations.push(validation);
-  const onWarning = (message: string): unknown => warnings.push(message);
   try {
-    const run = runner({ folder, onValidation, onWarning }, () => [{ name: "chains", steps: 2, cost: 1 }], 1);
+    const run = runner({ folder, onValidation }, () => [{ name: "chains", steps: 2, cost: 1 }], 1);
     const task = chainTask(createTiny(device, 5), await material(device), { seed: 5, steps: 2 });
-    await run.stage(task, { accuracy: async () => 0.25 });
+    const accuracy = async () => 0.25;
+    expect(await run.stage(task, { accuracy })).toMatchObject({ reached: false });
+    const done = { ...task, isDone: () => true };
+    expect(await run.stage(done, { accuracy, attempt: 2 })).toMatchObject({ reached: true });
     expect(validations).toEqual([{ stage: "chains", step: 2, accuracy: 0.25 }]);
-    expect(warnings).toEqual([expect.stringContaining("after 2 steps the losses are not where they should be")]);
     const metrics = await readFile(join(folder, "chains", "metrics.jsonl"), "utf8");
     expect(JSON.parse(metrics.trim().split("\n").at(-1) as string)).toMatchObject({ validation_accuracy: 0.25 });
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test.for([
+  [1, ["reading 1", "chains 1", "cooldown"], 0],
+  [2, ["reading 1", "chains 1", "reading 2", "chains 2", "cooldown"], 1],
+  [9, ["reading 1", "chains 1", "reading 2", "chains 2", "reading 3", "chains 3", "cooldown"], 3],
+] as const)("a base whose chains are understood at attempt %i", async ([understood, stages, warnings], { device }) => {
+  const [done, said]: [string[], string[]] = [[], []];
+  const run: Runner = {
+    done: [],
+    pace: 1,
+    async stage({ name }, { attempt } = {}) {
+      done.push(attempt === undefined ? name : `${name} ${attempt}`);
+      return { seconds: 0, reached: name !== "chains" || (attempt as number) >= understood };
+    },
+    score: () => expect.unreachable(),
+  };
+  const given = await material(device);
+  const onWarning = (message: string): unknown => said.push(message);
+  await trainBase(device, given, { seed: 1, onWarning }, run);
+  expect([done, said.length]).toEqual([stages, warnings]);
 });
 
 test("scores of a model that knows nothing are low, and have the form that is asked for", async ({ device }) => {

@@ -165,7 +165,6 @@ export async function trainBase(
       return base;
     }
     onWarning("chains: stuck, as happens to some beginnings; another one is tried");
-    for (const tensor of base.weights.values()) tensor.dispose();
   }
 }
 
