@@ -9,7 +9,7 @@ import type { Device } from "../gpu/device.ts";
 import { type CallableKernel, defineKernel, type KernelSpec } from "../kernel.ts";
 import { main, wgsl } from "../wgsl.ts";
 import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
-import { batchUniforms, count, type Layout } from "./matmul.wgsl.ts";
+import { count, type Layout, tileUniforms } from "./matmul.wgsl.ts";
 
 /** The matrices that a device multiplies: [M, K] by [K, N], of one type, with sums in f32. */
 export interface MatrixShape {
@@ -73,18 +73,7 @@ function shapeOn(device: Device): MatrixShape {
   return shape;
 }
 
-const uniforms = {
-  m: "u32",
-  n: "u32",
-  k: "u32",
-  /** Workgroups along n, along m, and in all. */
-  across: "u32",
-  down: "u32",
-  groups: "u32",
-  ...batchUniforms,
-} as const;
-
-type MatrixKernel = CallableKernel<string, "y", never, typeof uniforms, typeof knobs>;
+type MatrixKernel = CallableKernel<string, "y", never, typeof tileUniforms, typeof knobs>;
 
 const kernels = new Map<string, MatrixKernel>();
 
@@ -100,7 +89,7 @@ export function matrices(layout: Layout, ending: Ending): MatrixKernel {
 export function matrixSpec(
   layout: Layout,
   ending: Ending,
-): KernelSpec<string, "y", never, typeof uniforms, typeof knobs> {
+): KernelSpec<string, "y", never, typeof tileUniforms, typeof knobs> {
   const { transposeA, transposeB, wideA, wideB, wideY } = layout;
   const more = Object.keys(endingInputs(ending));
   const form = (wide: boolean): "vec4" | "scalar" => (wide ? "vec4" : "scalar");
@@ -108,7 +97,7 @@ export function matrixSpec(
     name: "matmul.matrices",
     inputs: ["a", "b", ...more],
     outputs: ["y"],
-    uniforms,
+    uniforms: tileUniforms,
     knobs,
     forms: () => ({
       a: form(wideA),
