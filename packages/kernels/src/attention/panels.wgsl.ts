@@ -71,18 +71,21 @@ const wanted = ({ visible }: Layout): string => `
     }
   }`;
 
-const boundsOf = ({ visible }: Layout): readonly string[] => (visible ? ["bounds"] : []);
+/** What laying out keys and laying out values have in common. */
+const packing = ({ visible }: Layout) => ({
+  inputs: ["x", ...(visible ? ["bounds"] : [])] as readonly string[],
+  outputs: [] as const,
+  updates: ["y"] as readonly string[],
+  uniforms: ruleUniforms(0),
+  knobs: {},
+  forms: () => ({ x: "vec4", y: "vec4", bounds: "vec4" }) as const,
+});
 
 /** Lays out keys, so that four neighbours stand in a vector. Each invocation takes four keys. */
 export function packKeys(layout: Layout) {
   return defineKernel({
     name: "attention.pack.keys",
-    inputs: ["x", ...boundsOf(layout)] as readonly string[],
-    outputs: [],
-    updates: ["y"] as readonly string[],
-    uniforms: ruleUniforms(0),
-    knobs: {},
-    forms: () => ({ x: "vec4", y: "vec4", bounds: "vec4" }),
+    ...packing(layout),
     source: (bindings, _, { subgroupSize: lanes }) => wgsl`
       ${bindings}
       ${wanted(layout)}
@@ -111,12 +114,7 @@ const BLOCK = 16;
 export function packValues(layout: Layout) {
   return defineKernel({
     name: "attention.pack.values",
-    inputs: ["x", ...boundsOf(layout)] as readonly string[],
-    outputs: [],
-    updates: ["y"] as readonly string[],
-    uniforms: ruleUniforms(0),
-    knobs: {},
-    forms: () => ({ x: "vec4", y: "vec4", bounds: "vec4" }),
+    ...packing(layout),
     source: (bindings, _, { subgroupSize: lanes }) => wgsl`
       ${bindings}
       ${wanted(layout)}
