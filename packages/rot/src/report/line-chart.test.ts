@@ -44,7 +44,7 @@ test("whatever the values, all is drawn within the picture", () => {
         expect(at).toBeLessThanOrEqual(560.1);
       }
     }),
-    { numRuns: 200 },
+    { numRuns: 200, examples: [[[5e-324, 1e-12]], [[5e-324]], [[1, 1.7e308]]] },
   );
 });
 

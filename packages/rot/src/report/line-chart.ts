@@ -82,7 +82,8 @@ function rangeOf(values: readonly number[]): [number, number] {
 
 /** About five round numbers. */
 function roundTicks(least: number, most: number): number[] {
-  const span = most - least || Math.abs(most) || 1;
+  // Below 1e-300 a quarter of the span has no power of ten.
+  const span = Math.max(most - least || Math.abs(most) || 1, 1e-300);
   const power = 10 ** Math.floor(Math.log10(span / 4));
   const step = ([1, 2, 5].find((each) => each * power * 5 >= span) ?? 10) * power;
   const first = Math.floor(least / step);
@@ -95,7 +96,9 @@ function roundTicks(least: number, most: number): number[] {
 function powers(least: number, most: number): number[] {
   const [from, to] = [Math.floor(Math.log10(least)), Math.ceil(Math.log10(most))];
   const every = Math.ceil((to - from) / 6);
-  return Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
+  const all = Array.from({ length: Math.floor((to - from) / every) + 1 }, (_, i) => 10 ** (from + i * every));
+  // Beyond the numbers that there are, a power is 0 or infinite.
+  return all.filter((power) => power > 0 && power < Infinity);
 }
 
 function short(value: number): string {
