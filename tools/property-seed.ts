@@ -3,7 +3,7 @@
  */
 import fc from "fast-check";
 
-const given = process.env.ROT_PROPERTY_SEED;
+const { ROT_PROPERTY_SEED: given } = process.env;
 if (given !== undefined && !/^-?\d+$/.test(given))
   throw new Error(`ROT_PROPERTY_SEED must be a whole number: "${given}"`);
 fc.configureGlobal({ seed: Number(given ?? 20261121) });
