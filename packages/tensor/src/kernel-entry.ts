@@ -7,7 +7,7 @@ export { saveTunings } from "./gpu/open-device.ts";
 export { hashOf, type KnobValues, type Tuned, type TuneMode, type UnknownCall } from "./gpu/tunings.ts";
 export { powerOfFour, tunedSetting } from "./knobs.ts";
 export { emptyTensor } from "./tensor.ts";
-export { main, wgsl, type WgslValue } from "./wgsl.ts";
+export { fromLane, main, wgsl, type WgslValue } from "./wgsl.ts";
 export { philoxFunctions } from "./random/philox.wgsl.ts";
 export { binaryRow } from "./ops/binary.ts";
 export { unaryRow } from "./ops/unary.ts";

@@ -34,3 +34,10 @@ export const main = (lanes: number, { subgroups = false, subgroupId = false } = 
     ${subgroupId ? "@builtin(subgroup_id) subgroup: u32," : ""}
   ) {
     let group = groupId.x + groupCount.x * (groupId.y + groupCount.y * groupId.z);`;
+
+/**
+ * The value that one lane of a subgroup holds, in all its lanes. Where eight lanes are an AVX2 register, lavapipe makes one
+ * or two instructions of a shuffle and one more of a broadcast; elsewhere its shuffle is a loop.
+ */
+export const fromLane = (value: string, lane: number, subgroupSize: number): string =>
+  `${subgroupSize === 8 ? "subgroupShuffle" : "subgroupBroadcast"}(${value}, ${lane}u)`;

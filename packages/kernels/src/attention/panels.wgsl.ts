@@ -8,7 +8,7 @@
  * of four along the inner axis, [pair, tile, inner / 4, ROWS]; those of keys and values are vectors of four columns,
  * [pair, panel, inner, lanes of a subgroup].
  */
-import { defineKernel, main, wgsl } from "@rot/tensor/kernel";
+import { defineKernel, fromLane, main, wgsl } from "@rot/tensor/kernel";
 import {
   accumulate,
   count,
@@ -162,7 +162,7 @@ function multiplyStep(lanes: number, guard: boolean): string {
     ${parts.map((i) => `let a_${i} = load_a(atA + ${i * lanes}u);`).join("\n")}
     ${STEPS.map((s) => `let ${guard ? "x" : "b"}_${s} = load_b(atB + ${s * lanes}u);`).join("\n")}
     ${guard ? mask : ""}
-    ${accumulate(ROWS, (r, s) => `subgroupBroadcast(a_${Math.floor(r / lanes)}.${MEMBER[s]}, ${r % lanes}u)`)}
+    ${accumulate(ROWS, (r, s) => fromLane(`a_${Math.floor(r / lanes)}.${MEMBER[s]}`, r % lanes, lanes))}
     atA += ${ROWS}u;
     atB += ${4 * lanes}u;`;
 }

@@ -1,5 +1,5 @@
 /** The three products of attention: rows with rows, scores with rows, and scores, transposed, with rows. */
-import { defineKernel, wgsl } from "@rot/tensor/kernel";
+import { defineKernel, fromLane, wgsl } from "@rot/tensor/kernel";
 import {
   accumulate,
   boundsOf,
@@ -197,7 +197,7 @@ export function scatter(layout: Layout) {
       const at = (r: number, s: number): string => {
         if (subgroup === 0) return `a_${s}_${r >> 2}.${MEMBER[r & 3]}`;
         const within = r % subgroup;
-        return `subgroupBroadcast(a_${Math.floor(r / subgroup)}.${MEMBER[r & 3]}, ${(within >> 2) * 4 + s}u)`;
+        return fromLane(`a_${Math.floor(r / subgroup)}.${MEMBER[r & 3]}`, (within >> 2) * 4 + s, subgroup);
       };
       return wgsl`
         ${enable(plan)}

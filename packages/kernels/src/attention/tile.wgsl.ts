@@ -4,7 +4,7 @@
  *
  * The query rows that read one key/value head are numbered together, H/G for each query: no key is repeated for them.
  */
-import { type Device, main, type Scalar } from "@rot/tensor/kernel";
+import { type Device, fromLane, main, type Scalar } from "@rot/tensor/kernel";
 
 export const knobs = {
   /**
@@ -193,7 +193,7 @@ export function rowLoads(
     parts,
     at: (r: number, s: number): string =>
       subgroup > 0
-        ? `subgroupBroadcast(a_${Math.floor(r / subgroup)}.${MEMBER[s]}, ${r % subgroup}u)`
+        ? fromLane(`a_${Math.floor(r / subgroup)}.${MEMBER[s]}`, r % subgroup, subgroup)
         : `a_${r}.${MEMBER[s]}`,
   };
 }

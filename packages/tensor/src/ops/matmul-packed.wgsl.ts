@@ -7,7 +7,7 @@
  * [matrix, panel, k, lanes of a subgroup]. What lies past an end is 0.
  */
 import { type CallableKernel, defineKernel } from "../kernel.ts";
-import { main, wgsl } from "../wgsl.ts";
+import { fromLane, main, wgsl } from "../wgsl.ts";
 import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
 import { batchUniforms, count, MEMBER, STEPS, storeRows } from "./matmul.wgsl.ts";
 
@@ -139,7 +139,7 @@ function buildPanels(ending: Ending, wideY: boolean, adds: boolean): PanelKernel
     }),
     source(bindings, _, { subgroupSize: lanes }) {
       const factor = (r: number, s: number): string =>
-        `subgroupBroadcast(a_${Math.floor(r / lanes)}.${MEMBER[s]}, ${r % lanes}u)`;
+        fromLane(`a_${Math.floor(r / lanes)}.${MEMBER[s]}`, r % lanes, lanes);
       // Loads first: on a CPU every load is a loop with branches, around which a compiler spills what it has at hand.
       return wgsl`
         enable subgroups;

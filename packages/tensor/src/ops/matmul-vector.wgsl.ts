@@ -6,7 +6,7 @@
 import { bits, type DType } from "../dtype.ts";
 import type { Device } from "../gpu/device.ts";
 import { type CallableKernel, defineKernel } from "../kernel.ts";
-import { main, wgsl } from "../wgsl.ts";
+import { fromLane, main, wgsl } from "../wgsl.ts";
 import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
 import { isVectorUnit, type Plan } from "./matmul-plan.ts";
 import { count, MEMBER, tileUniforms } from "./matmul.wgsl.ts";
@@ -86,7 +86,7 @@ function build(stored: DType, ending: Ending): VectorKernel {
       const parts = count(Math.ceil(TURN / 4 / subgroupSize));
       const factor = (r: number, i: number): string => {
         const at = i >> 2;
-        return `subgroupBroadcast(a_${r}_${Math.floor(at / subgroupSize)}.${MEMBER[i & 3]}, ${at % subgroupSize}u)`;
+        return fromLane(`a_${r}_${Math.floor(at / subgroupSize)}.${MEMBER[i & 3]}`, at % subgroupSize, subgroupSize);
       };
       const products = (r: number, load: number): string =>
         count(perLoad)

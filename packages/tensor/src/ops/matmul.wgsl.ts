@@ -4,7 +4,7 @@
  * `plain` is for products so small that compiling a tile would take longer than it saves.
  */
 import { type CallableKernel, defineKernel, type Setting } from "../kernel.ts";
-import { main, wgsl } from "../wgsl.ts";
+import { fromLane, main, wgsl } from "../wgsl.ts";
 import { type Ending, endingInputs, endingKey, finish } from "./matmul-ending.wgsl.ts";
 
 /** What is compiled in: how the operands lie, and which of the three can be read or written four elements at a time. */
@@ -259,7 +259,7 @@ function sharedA(layout: Layout, rows: number, subgroup: number) {
     at(r: number, s: number) {
       const within = r % subgroup;
       const [member, lane] = transposeA ? [r & 3, (within >> 2) * 4 + s] : [s, within];
-      return `subgroupBroadcast(a_${Math.floor(r / subgroup)}.${MEMBER[member]}, ${lane}u)`;
+      return fromLane(`a_${Math.floor(r / subgroup)}.${MEMBER[member]}`, lane, subgroup);
     },
   };
 }
