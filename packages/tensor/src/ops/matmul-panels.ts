@@ -24,7 +24,7 @@ export function packs(plan: Plan): boolean {
   // Over several bindings the other kernels take few rows a tile.
   if (plan.windowed) return uses >= 16;
   if (!(wide.a && wide.b && wide.y)) return uses >= 32;
-  return uses >= (bits(a.dtype) + bits(b.dtype) === 64 ? 300 : 600);
+  return uses >= (bits(a.dtype) + bits(b.dtype) === 64 ? 150 : 600);
 }
 
 /** Whether the device and the sizes allow it at all. */
