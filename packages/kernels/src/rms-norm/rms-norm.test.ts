@@ -64,8 +64,10 @@ test("a device without subgroups runs no setting that needs them, and gets the s
   const without = ["subgroups", "subgroup-size-control"] as GPUFeatureName[]; // the second implies the first
   using plain = await openDevice({ without, notice: () => {} });
   const runs = (of: typeof device) => rmsNormForward.settings().filter((setting) => rmsNormForward.runsOn(of, setting));
-  expect(runs(plain)).toEqual(rowKnobs.lanes.map((lanes) => ({ lanes, subgroups: false })));
-  expect(runs(device)).toHaveLength(device.features.has("subgroups") ? 8 : 4);
+  expect(runs(plain)).toEqual(
+    rowKnobs.lanes.flatMap((lanes) => [1, 4].map((each) => ({ lanes, subgroups: false, each }))),
+  );
+  expect(runs(device)).toHaveLength(device.features.has("subgroups") ? 16 : 8);
   const [x, weight] = [random.normals(300), random.normals(100)];
   const on = (of: typeof device) =>
     rmsNorm(tensor(of, x, { shape: [3, 100] }), tensor(of, weight), { eps: 1e-6 }).read();

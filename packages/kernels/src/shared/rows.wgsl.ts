@@ -27,16 +27,19 @@ export const rowGroups = (rows: number, { lanes }: RowSetting): number => Math.c
 export const enableSubgroups = ({ subgroups }: RowSetting): string => (subgroups ? "enable subgroups;" : "");
 
 /**
- * Opens an entry point over `u.rows`: `row` is the one this invocation works on, `own` its place among the lanes that share
+ * Opens an entry point over rows: `row` is the one this invocation works on, `own` its place among the lanes that share
  * it. Past the end `row` repeats the last one, so that barriers stay uniform; `live` is false there.
+ *
+ * @param rows  how many there are, in WGSL; or blocks of rows, and `row` is a block
  */
-export const openRow = ({ lanes }: RowSetting): string => `
+export const openRow = ({ lanes }: RowSetting, rows = "u.rows"): string => `
   ${main(workgroup(lanes))}
-    if (group * ${workgroup(lanes) / lanes}u >= u.rows) { return; }
+    let rows = ${rows};
+    if (group * ${workgroup(lanes) / lanes}u >= rows) { return; }
     let own = lane % ${lanes}u;
     let place = group * ${workgroup(lanes) / lanes}u + lane / ${lanes}u;
-    let live = place < u.rows;
-    let row = min(place, u.rows - 1u);`;
+    let live = place < rows;
+    let row = min(place, rows - 1u);`;
 
 /** `V`, what one load of a kernel gives, and `across(v) -> f32`, the sum of its members. */
 export const vectors = (wide: boolean): string =>
