@@ -1,12 +1,24 @@
 /** Tensors and autograd on WebGPU. What a user imports; `./methods.ts` also gives {@link Tensor} its methods. */
 import "./methods.ts";
 
-export { dtypes, type DType, fromBf16, fromF16, isFloat, promote, toBf16, toF16, type TypedArray } from "./dtype.ts";
+export {
+  bits,
+  dtypes,
+  type DType,
+  fromBf16,
+  fromF16,
+  isFloat,
+  promote,
+  toBf16,
+  toF16,
+  type TypedArray,
+} from "./dtype.ts";
 export * from "./errors.ts";
 export type { AdapterKind } from "./gpu/adapter.ts";
 export type { Device, Limits } from "./gpu/device.ts";
-export { type DeviceOptions, openDevice } from "./gpu/open-device.ts";
+export { type DeviceOptions, openDevice, openRehearsal } from "./gpu/open-device.ts";
 export type { Memory } from "./gpu/pool.ts";
+export type { Peak, Rehearsal } from "./gpu/rehearsal.ts";
 export type { KernelTime } from "./gpu/timing.ts";
 export { backward, type BackwardOptions, checkpoint, grad } from "./grad.ts";
 export * from "./compositions.ts";
@@ -44,6 +56,6 @@ export { flatten, reshape, squeeze, unsqueeze } from "./ops/reshape.ts";
 export { unary, type UnaryName } from "./ops/unary.ts";
 export { where } from "./ops/where.ts";
 export { keep, scope } from "./scope.ts";
-export { broadcast, type Dims, dims, print, type Shape, size } from "./shape.ts";
+export { broadcast, type Dims, dims, print, sameShape, type Shape, size } from "./shape.ts";
 export { isTaping, requireGrad, untaped } from "./tape.ts";
 export { Tensor, type TensorSpec } from "./tensor.ts";

@@ -1,5 +1,7 @@
 /** The tape. Recording lives here; walking it lives in `grad.ts`, which may use ops. */
-import { UsageError } from "./errors.ts";
+import { isFloat } from "./dtype.ts";
+import { ShapeError, UsageError } from "./errors.ts";
+import { print } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /**
@@ -101,9 +103,16 @@ export class Node {
 
 let on = true;
 
-/** Runs `f` without recording. */
+/**
+ * Runs `f` without recording.
+ *
+ * @throws {UsageError} when `f` is asynchronous: what it does after its first wait would be recorded
+ */
 export function untaped<T>(f: () => T): T {
-  return taping(false, f);
+  const result = taping(false, f);
+  if (!(result instanceof Promise)) return result;
+  result.catch(() => {});
+  throw new UsageError("untaped: its function is asynchronous; do the waiting outside");
 }
 
 /** Runs `f` with recording on or off. */
@@ -120,8 +129,16 @@ export function taping<T>(record: boolean, f: () => T): T {
 /** Whether ops are being recorded. */
 export const isTaping = (): boolean => on;
 
-/** Makes a tensor a leaf: gradients flow to it and end there. Returns the same tensor. */
+/**
+ * Makes a tensor a leaf: gradients flow to it and end there.
+ *
+ * @returns  the same tensor
+ * @throws {ShapeError} when it holds no floats
+ */
 export function requireGrad<T extends Tensor>(tensor: T): T {
+  if (!isFloat(tensor.dtype)) {
+    throw new ShapeError(`requireGrad: ${print(tensor.shape)} is ${tensor.dtype}; only floats have gradients`);
+  }
   if (!tensor.node) tensor.attach(new Node("leaf", [], [], null, false));
   return tensor;
 }
@@ -147,6 +164,7 @@ export function record({ name, inputs, outputs, save, backward, replays = false 
     if (tensor.isDisposed) return tensor;
     const alias = tensor.alias();
     alias.owner = null; // the node frees it, no scope does
+    alias.storage.buffer.saved = true;
     return alias;
   });
   const node = new Node(name, edges, saved, backward, replays);

@@ -137,6 +137,11 @@ export class Device {
     return this.features.has("subgroups") && least === most ? (least ?? 0) : 0;
   }
 
+  /** Whether work is done: on a device to rehearse on, values are not worth reading. */
+  get computes(): boolean {
+    return true;
+  }
+
   get isLost(): boolean {
     return this.#faults.isLost;
   }
@@ -149,6 +154,11 @@ export class Device {
   /** Live, peak and pooled bytes, and the live ones by label. */
   memory(): Memory {
     return this.#pool.memory();
+  }
+
+  /** Begins to look for a new peak of {@link memory}. */
+  resetPeak(): void {
+    this.#pool.resetPeak();
   }
 
   /** @throws {OutOfMemoryError | DeviceLostError} */

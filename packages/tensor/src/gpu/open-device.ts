@@ -1,7 +1,9 @@
 /** Opening a device: an adapter from the platform, with all the features and limits the engine can use. */
 import { platform } from "#platform";
 import { DeviceError } from "../errors.ts";
-import { Device, limitNames, type Limits } from "./device.ts";
+import type { FoundAdapter } from "./adapter.ts";
+import { Device, type DeviceSettings, limitNames, type Limits } from "./device.ts";
+import { Rehearsal } from "./rehearsal.ts";
 import { type AdapterIdentity, type Tuned, type TuneMode, Tunings } from "./tunings.ts";
 
 /** What {@link openDevice} may be told. */
@@ -39,6 +41,32 @@ export interface DeviceOptions {
  * @throws {DeviceError} when no adapter serves, the message says what was tried; or when it lacks what `arithmetic` asks for
  */
 export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
+  const { found, features, limits, settings } = await prepare(options);
+  const { gpu: root, adapter, kind } = found;
+  const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures: features, requiredLimits: limits });
+  return new Device(gpu, root, kind, adapter.info, settings);
+}
+
+/**
+ * Opens a device to rehearse on, which decides and counts as the one that {@link openDevice} would open, and computes nothing.
+ *
+ * @throws {DeviceError} as {@link openDevice}
+ */
+export async function openRehearsal(options: DeviceOptions = {}): Promise<Rehearsal> {
+  const { found, features, limits, settings } = await prepare(options);
+  const { info } = found.adapter;
+  return new Rehearsal({ kind: found.kind, info, features: new Set<string>(features), limits }, settings);
+}
+
+interface Prepared {
+  readonly found: FoundAdapter;
+  readonly features: readonly GPUFeatureName[];
+  readonly limits: Record<keyof Limits, number>;
+  readonly settings: DeviceSettings;
+}
+
+/** An adapter, and what a device is to be asked of it. */
+async function prepare(options: DeviceOptions): Promise<Prepared> {
   const { wishes } = platform;
   const notice = options.notice ?? ((line: string) => platform.notice(line));
   const found = await platform.requestAdapter({
@@ -51,18 +79,13 @@ export async function openDevice(options: DeviceOptions = {}): Promise<Device> {
     const name = adapter.info.description || adapter.info.device || "the adapter";
     throw new DeviceError(`arithmetic is f16, but ${name} has no shader-f16; leave it at f32`);
   }
-  const requiredFeatures = wanted.filter((feature) => adapter.features.has(feature) && !without(feature, options));
-  const requiredLimits: Record<string, number> = {};
-  for (const name of limitNames) requiredLimits[name] = adapter.limits[name];
-  const gpu = await adapter.requestDevice({ label: "rot", requiredFeatures, requiredLimits });
+  const features = wanted.filter((feature) => adapter.features.has(feature) && !without(feature, options));
+  const limits = {} as Record<keyof Limits, number>;
+  for (const name of limitNames) limits[name] = adapter.limits[name];
   const mode = options.tune ?? wishes.tune;
   const stored = mode === "off" ? null : await platform.tunings?.load(identityOf(adapter.info), notice);
-  return new Device(gpu, found.gpu, found.kind, adapter.info, {
-    ...options,
-    debug: options.debug ?? wishes.debug,
-    tunings: new Tunings(mode, stored ?? []),
-    notice,
-  });
+  const tunings = new Tunings(mode, stored ?? []);
+  return { found, features, limits, settings: { ...options, debug: options.debug ?? wishes.debug, tunings, notice } };
 }
 
 /**

@@ -15,6 +15,8 @@ export interface DeviceBuffer {
   label: string;
   /** The batch of commands that last used it; an upload must not overtake that batch. */
   batch: number;
+  /** Whether the tape has held it for the way back. */
+  saved: boolean;
   /** The device made it without memory behind it: it is never handed out again. */
   dead: boolean;
 }
@@ -23,7 +25,7 @@ export interface DeviceBuffer {
 export interface Memory {
   /** Held by tensors, to the byte that was asked for (rounded up to 4). */
   readonly live: number;
-  /** The most that was ever live. */
+  /** The most that was ever live, or since it was last reset. */
   readonly peak: number;
   /** Kept for reuse. */
   readonly pooled: number;
@@ -83,6 +85,7 @@ export class BufferPool {
     } else buffer = this.#create(capacity, bytes, label);
     buffer.bytes = bytes;
     buffer.label = label;
+    buffer.saved = false;
     this.#live += bytes;
     this.#peak = Math.max(this.#peak, this.#live);
     this.#labels.set(label, (this.#labels.get(label) ?? 0) + bytes);
@@ -109,7 +112,16 @@ export class BufferPool {
           return refused(why);
         },
       );
-      const buffer: DeviceBuffer = { id: ++this.#created, gpu, capacity, bytes, label, batch: -1, dead: false };
+      const buffer: DeviceBuffer = {
+        id: ++this.#created,
+        gpu,
+        capacity,
+        bytes,
+        label,
+        batch: -1,
+        saved: false,
+        dead: false,
+      };
       this.#existing++;
       return buffer;
     } catch (cause) {
@@ -158,6 +170,10 @@ export class BufferPool {
     this.#free.clear();
     this.#pooled = 0;
     this.#idle = 0;
+  }
+
+  resetPeak(): void {
+    this.#peak = this.#live;
   }
 
   memory(): Memory {
