@@ -1,4 +1,4 @@
-import { ShapeError, UsageError } from "./errors.ts";
+import { ShapeError } from "./errors.ts";
 import { openDevice } from "./gpu/open-device.ts";
 import { backward, checkpoint, grad } from "./grad.ts";
 import { defineOp } from "./op.ts";
@@ -136,6 +136,7 @@ test("a leaf gets gradients only along paths that the tape recorded", async ({ d
       throw new Error("mine");
     }),
   ).toThrow("mine");
+  expect(() => untaped(async () => await x.read())).toThrow("untaped: its function is asynchronous");
   expect(isTaping()).toBe(true);
   const detached = x.alias();
   expect(detached.requiresGrad).toBe(false);
@@ -294,6 +295,9 @@ test("what cannot be differentiated is refused by name", ({ device }) => {
   expect(() => grad(y, [requireGrad(tensor(device, [1]))])).toThrow(/no path leads from the result to wrt\[0\] \[1\]/);
   expect(() => backward(sum(constant))).toThrow(/came from nothing that requires a gradient/);
   expect(() => backward(unary.square(x))).toThrow(/the result \[2\] is not one number; pass its cotangent/);
-  expect(() => grad(unary.square(x), [x], { cotangent: tensor(device, [1]) })).toThrow(ShapeError);
-  expect(() => grad(sum(reshape(sub(x, binary.div(x, 2)), [2, 1])), [])).not.toThrow(UsageError);
+  for (const cotangent of [tensor(device, [1]), tensor(device, [1, 2], { dtype: "i32" })]) {
+    expect(() => grad(unary.square(x), [x], { cotangent })).toThrow(ShapeError);
+  }
+  expect(() => requireGrad(tensor(device, [1, 2], { dtype: "i32" }))).toThrow("[2] is i32; only floats");
+  expect(grad(sum(reshape(sub(x, binary.div(x, 2)), [2, 1])), [])).toEqual([]);
 });

@@ -1,4 +1,5 @@
 /** Walking the tape backwards: gradients, their accumulation, and recomputation. */
+import { isFloat } from "./dtype.ts";
 import { ShapeError, UsageError } from "./errors.ts";
 import { copy } from "./ops/assign.ts";
 import { full } from "./ops/create.ts";
@@ -23,6 +24,7 @@ export interface BackwardOptions {
  * @param wrt   leaves ({@link requireGrad}) or tensors in between
  * @returns     one gradient for each of `wrt`, in its shape
  * @throws {UsageError} when no path leads from `of` back to one of `wrt`, or what it needs was freed or changed
+ * @throws {ShapeError} when the cotangent has another shape than `of`, or holds no floats
  */
 export function grad(of: Tensor, wrt: readonly Tensor[], options?: BackwardOptions): Tensor[];
 /** The same, with null for each of `wrt` that the result did not come from. */
@@ -62,7 +64,8 @@ export function grad(
 /**
  * Adds the gradient of a result to `.grad` of every leaf it came from.
  *
- * @throws {UsageError} when nothing it came from requires a gradient
+ * @throws {UsageError} when nothing it came from requires a gradient, or what it needs was freed or changed
+ * @throws {ShapeError} when the cotangent has another shape than `of`, or holds no floats
  */
 export function backward(of: Tensor, options: BackwardOptions = {}): void {
   scope(() =>
@@ -88,8 +91,9 @@ function sweep(
   visit: Visit,
 ): void {
   if (!of.node) throw new UsageError(`backward: ${print(of.shape)} came from nothing that requires a gradient`);
-  if (cotangent && !sameShape(cotangent.shape, of.shape)) {
-    throw new ShapeError(`backward: the cotangent is ${print(cotangent.shape)}, the result ${print(of.shape)}`);
+  if (cotangent && !(isFloat(cotangent.dtype) && sameShape(cotangent.shape, of.shape))) {
+    const given = `${print(cotangent.shape)} ${cotangent.dtype}`;
+    throw new ShapeError(`backward: the cotangent is ${given}, the result ${print(of.shape)} ${of.dtype}`);
   }
   if (!cotangent && of.size !== 1) {
     throw new UsageError(`backward: the result ${print(of.shape)} is not one number; pass its cotangent`);

@@ -1,7 +1,7 @@
 /** An op: what is computed, how it is computed fast, and how cotangents flow back through it. */
 import type { Kernel } from "./kernel.ts";
 import { scope } from "./scope.ts";
-import { isTaping, record, untaped } from "./tape.ts";
+import { type Backward, isTaping, record, untaped } from "./tape.ts";
 import type { Tensor } from "./tensor.ts";
 
 /** One output, or a tuple of several. */
@@ -86,31 +86,29 @@ export function defineOp<I extends readonly Tensor[], P = undefined, Y extends O
       const save = inputs.map((input, i) => (reads?.[i] === false ? input.ghost(spec.name) : input));
       const readsOutput = (i: number): boolean => (typeof output === "boolean" ? output : output[i] === true);
       save.push(...outputs.map((y, i) => (readsOutput(i) ? y : y.ghost(spec.name))), ...extras);
-      const count = inputs.length;
-      record({
-        name: spec.name,
-        inputs,
-        outputs,
-        save,
-        backward: (saved, dys) => {
-          const ys = saved.slice(count, count + outputCount);
-          const [y, dy] = several ? [ys, dys] : [ys[0], dys[0]];
-          const kept = saved.slice(0, count) as unknown as I;
-          const rest = saved.slice(count + outputCount);
-          return spec.vjp(kept, params, y as unknown as Y, dy as unknown as Cotangents<Y>, needs, rest);
-        },
-      });
+      record({ name: spec.name, inputs, outputs, save, backward: backwardOf(params, needs) });
     }
     for (const extra of extras) extra.dispose();
     return (several ? outputs : outputs[0]) as unknown as Y;
   };
+
+  /** Made apart from the call: a closure inside would keep its tensors from the garbage collector. */
+  const backwardOf =
+    (params: P, needs: readonly boolean[]): Backward =>
+    (saved, dys) => {
+      const count = needs.length;
+      const ys = saved.slice(count, count + outputCount);
+      const [y, dy] = several ? [ys, ys.map((_, i) => dys[i] ?? null)] : [ys[0], dys[0]];
+      const [inputs, extras] = [saved.slice(0, count), saved.slice(count + outputCount)];
+      return spec.vjp(inputs as unknown as I, params, y as Y, dy as unknown as Cotangents<Y>, needs, extras);
+    };
   return Object.assign(call, { spec });
 }
 
 const isTensor = (made: Tensor | readonly Tensor[]): made is Tensor => "shape" in made;
 
-/** A forward may return an input as it is; the tape needs a handle of its own. */
-function ownHandles(made: Tensor | readonly [Tensor, ...Tensor[]], inputs: readonly Tensor[]): typeof made {
-  if (!isTensor(made)) return [ownHandles(made[0], inputs) as Tensor, ...made.slice(1)];
-  return inputs.includes(made) ? made.alias() : made;
+/** A forward may return an input as it is, or one tensor twice; the tape and the caller need handles of their own. */
+function ownHandles(made: Tensor | readonly Tensor[], inputs: readonly Tensor[]): typeof made {
+  if (isTensor(made)) return inputs.includes(made) ? made.alias() : made;
+  return made.map((y, i) => (inputs.includes(y) || made.indexOf(y) < i ? y.alias() : y));
 }

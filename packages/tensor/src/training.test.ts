@@ -1,6 +1,5 @@
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
 import { mlp, toyPoints } from "../test/tools/mlp.ts";
+import { collectGarbage } from "./gpu/node/collect.ts";
 import { backward, grad } from "./grad.ts";
 import { AdamW } from "./optim/adamw.ts";
 import { clipGradNorm } from "./optim/clip-grad-norm.ts";
@@ -14,12 +13,9 @@ const STEPS = 10_000;
 /** Steps before the size of the process counts: by then pools are full and code is compiled. */
 const WARM = 2000;
 
-/** Collects garbage, so that what is left of the process's memory is in use. */
-setFlagsFromString("--expose-gc");
-const collect = runInNewContext("gc") as () => void;
-
+/** What of the process's memory is in use. */
 function residentBytes(): number {
-  collect();
+  collectGarbage();
   return process.memoryUsage().rss;
 }
 

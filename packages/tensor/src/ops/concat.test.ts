@@ -1,5 +1,6 @@
 import fc from "fast-check";
 import { anyDtype, at, build, counting, type Plain, shapes, upload } from "../../test/tools/arrays.ts";
+import { isFloat } from "../dtype.ts";
 import { grad } from "../grad.ts";
 import { scope } from "../scope.ts";
 import { requireGrad } from "../tape.ts";
@@ -19,7 +20,6 @@ const runs = fc.tuple(
 );
 
 const added = (lengths: readonly number[]): number => lengths.reduce((a, b) => a + b, 0);
-const isFloat = (dtype: string): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 
 test("200 random joins and splits agree with their definition, undo each other, and so do their gradients", async ({
   device,

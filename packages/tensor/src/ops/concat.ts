@@ -5,7 +5,7 @@ import type { Device } from "../gpu/device.ts";
 import { defineOp } from "../op.ts";
 import { scope } from "../scope.ts";
 import { axisOf, print, strides } from "../shape.ts";
-import { record, untaped } from "../tape.ts";
+import { type Backward, record, untaped } from "../tape.ts";
 import { emptyTensor, type Tensor, type TensorSpec } from "../tensor.ts";
 import { cast } from "./cast.ts";
 import { zeros } from "./create.ts";
@@ -126,25 +126,18 @@ export function split(x: Tensor, sizes: number | readonly number[], axis = 0): T
     }),
   );
   // One node for all parts, so that their cotangents are joined once and not added up one whole tensor at a time.
-  const { device, shape, dtype } = x;
-  if (parts.length === 0) return parts;
-  record({
-    name: "split",
-    inputs: [x],
-    outputs: parts,
-    save: [],
-    backward: (_, dy) => [
-      join(
-        device,
-        { shape, dtype },
-        d,
-        lengths,
-        lengths.map((_n, i) => dy[i] ?? null),
-      ),
-    ],
-  });
+  if (parts.length > 0)
+    record({ name: "split", inputs: [x], outputs: parts, save: [], backward: joined(x, d, lengths) });
   return parts;
 }
+
+/** The way back of a split; it does not hold the tensor itself. */
+const joined =
+  ({ device, shape, dtype }: Tensor, axis: number, lengths: readonly number[]): Backward =>
+  (_, dys) => {
+    const parts = lengths.map((_length, i) => dys[i] ?? null);
+    return [join(device, { shape, dtype }, axis, lengths, parts)];
+  };
 
 /** As many parts of `each` as fit, and the rest. */
 function evenly(length: number, each: number): number[] {
