@@ -12,6 +12,8 @@ export type Rule =
   | "json"
   /** More than 127 objects and arrays in one another. */
   | "depth"
+  /** More than 8,388,608 values: a million tensors have about as many. The reference has no such limit. */
+  | "values"
   /** A key stands twice in one object. The reference keeps the last one; we refuse, since two readers could differ. */
   | "duplicate-key"
   /** `__metadata__` is neither null nor an object of strings. */

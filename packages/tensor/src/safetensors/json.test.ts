@@ -59,6 +59,15 @@ test("text is refused where JSON.parse refuses it, whatever it is", () => {
   );
 });
 
+test("a text of too many values is refused before they fill the memory", () => {
+  const fail = (rule: string, message: string): never => {
+    throw new SyntaxError(`${rule}: ${message}`);
+  };
+  const text = '{"a":[1,{"b":null}],"c":""}';
+  expect(plain(parseJson(text, fail, 6))).toEqual(JSON.parse(text));
+  expect(() => parseJson(text, fail, 5)).toThrow("values: more than 5 values at character 24");
+});
+
 test("numbers keep their text", () => {
   const written = ["0", "-0", "4.0", "1e3", "18446744073709551615", "1E-400", "-1.5e+3"];
   expect(written.map((text) => (parse(text) as Numeral).text)).toEqual(written);

@@ -1,7 +1,7 @@
 /**
  * A JSON parser as strict as the reference's (serde_json), which `JSON.parse` is not:
  * numbers keep their text, so that `4.0` is not 4; nesting ends at 127; a lone surrogate escape is an error, and so are
- * numbers beyond f64. On top of the reference, a duplicate key is an error.
+ * numbers beyond f64. On top of the reference, a duplicate key is an error, and so are more values than any model needs.
  */
 
 import { quote, type Rule } from "./error.ts";
@@ -23,6 +23,8 @@ export type Fail = (rule: Rule, message: string) => never;
 
 /** serde_json gives up at the 128th level. */
 const deepest = 127;
+/** Values in one text: each takes up to 100 bytes here, and a header of 100 MB could hold fifty million. */
+const mostValues = 2 ** 23;
 
 /** What a string holds as it stands: no quote, backslash or control character. */
 const plain = /[\u0020\u0021\u0023-\u005b\u005d-\uffff]*/y;
@@ -44,11 +46,13 @@ const keywords: readonly [string, Json][] = [
 /**
  * The one value that `text` holds, with white space around it allowed.
  *
- * @param fail called with the rule broken ("json", "depth" or "duplicate-key") and where
+ * @param fail called with the rule broken ("json", "depth", "values" or "duplicate-key") and where
+ * @param most how many values it may hold, those inside of others included
  */
-export function parseJson(text: string, fail: Fail): Json {
+export function parseJson(text: string, fail: Fail, most = mostValues): Json {
   let at = 0;
   let depth = 0;
+  let values = 0;
 
   const wanted = (what: string): never =>
     fail(
@@ -145,6 +149,7 @@ export function parseJson(text: string, fail: Fail): Json {
 
   function value(): Json {
     skip();
+    if (++values > most) fail("values", `more than ${most} values at character ${at}`);
     const first = text[at];
     if (first === '"') return string();
     if (first === "{") return nested(object);

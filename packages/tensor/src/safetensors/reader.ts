@@ -24,7 +24,7 @@ export interface Safetensors extends Header {
 
 /**
  * Reads and checks the header of a safetensors file. Verdicts are those of the reference (safetensors 0.8.0), and
- * stricter in one thing: a duplicate key anywhere in the header is refused.
+ * stricter in two things: a duplicate key anywhere in the header and more than 8,388,608 values are refused.
  *
  * @param source read twice here, 8 bytes and the header, and then once for each tensor asked for
  * @param options.name how messages call the file
