@@ -3,7 +3,7 @@ import { bits, type DType, scalarType } from "./dtype.ts";
 import { DeviceError } from "./errors.ts";
 import type { Binding, Limits } from "./gpu/device.ts";
 import type { DeviceBuffer } from "./gpu/pool.ts";
-import { halfFunctions } from "./half.wgsl.ts";
+import { halfFunctions, halvesOfWord } from "./half.wgsl.ts";
 
 /**
  * How a kernel wants to see a tensor.
@@ -26,7 +26,7 @@ export interface Slot {
 }
 
 /** Bytes in one window, a multiple of every alignment and element width. */
-export const windowBytes = (limits: Limits): number => Math.floor(limits.maxStorageBufferBindingSize / 256) * 256;
+const windowBytes = (limits: Limits): number => Math.floor(limits.maxStorageBufferBindingSize / 256) * 256;
 
 /** How many bindings a tensor of so many bytes takes. */
 export const windowsOf = (bytes: number, limits: Limits): number => Math.max(1, Math.ceil(bytes / windowBytes(limits)));
@@ -135,7 +135,7 @@ function accessors(slot: Slot, get: (i: string) => string, set: (i: string, valu
     const load = `fn load_${name}(i: u32) -> ${stored} { return ${get("i")}; }`;
     return access === "read" ? [load] : [load, `fn store_${name}(i: u32, value: ${stored}) { ${set("i", "value")} }`];
   }
-  const pair = dtype === "bf16" ? "vec2f(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u))" : "unpack2x16float(w)";
+  const pair = halvesOfWord[dtype as keyof typeof halvesOfWord];
   if (form === "scalar") {
     return [`fn load_${name}(i: u32) -> f32 { let w = ${get("i >> 1u")}; return (${pair})[i & 1u]; }`];
   }

@@ -18,7 +18,7 @@ import { softmax } from "./ops/softmax.ts";
 import { unary } from "./ops/unary.ts";
 import { where } from "./ops/where.ts";
 import { scope } from "./scope.ts";
-import { print } from "./shape.ts";
+import { print, sameShape } from "./shape.ts";
 import type { Tensor } from "./tensor.ts";
 
 const { add, sub, mul } = binary;
@@ -170,7 +170,7 @@ export function attention(
   const { B, H, Lq, K } = q.dims("B H Lq K");
   const { G, Lk } = k.dims("_ G Lk _");
   const fits = k.shape[0] === B && k.shape[3] === K && v.shape.slice(0, 3).every((n, i) => n === k.shape[i]);
-  if (!fits || (G === 0 ? H > 0 : H % G !== 0) || (mask && print(mask.shape) !== print([B, Lk]))) return refuse();
+  if (!fits || (G === 0 ? H > 0 : H % G !== 0) || (mask && !sameShape(mask.shape, [B, Lk]))) return refuse();
 
   return scope(() => {
     const repeats = G === 0 ? 0 : H / G;

@@ -1,6 +1,12 @@
-/** f32 to the 16 bits of a smaller float in WGSL, rounding to the nearest and ties to even. */
+/** 16-bit floats in WGSL. */
 
-/** `half(x: f32) -> u32` for each 16-bit dtype. */
+/** The two floats of a word `w`, as a vec2f, for each 16-bit dtype. */
+export const halvesOfWord = {
+  bf16: "vec2f(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u))",
+  f16: "unpack2x16float(w)",
+} as const;
+
+/** `half(x: f32) -> u32` for each 16-bit dtype: its bits, rounding to the nearest and ties to even. */
 export const halfFunctions = {
   bf16: `
   fn half(x: f32) -> u32 {

@@ -86,6 +86,7 @@ test("the memory lives as long as the last of its rows", async () => {
 test("rows that are not there, or where no binding can begin or end, are refused", ({ random }) => {
   expect(() => random.normal([4, 64]).rows(2, 5)).toThrow("rows: [4, 64] has no rows 2 to 5");
   expect(() => random.normal([4, 64]).rows(3, 2)).toThrow("rows: [4, 64] has no rows 3 to 2");
+  expect(() => random.normal([4, 128]).rows(0.5, 1.5)).toThrow("rows: [4, 128] has no rows 0.5 to 1.5");
   expect(() => random.normal([]).rows(0, 0)).toThrow("rows: [] has no rows 0 to 0");
   expect(() => random.normal([4, 63]).rows(1, 2)).toThrow(
     "rows: row 1 of tensor [4, 63] f32 lies at byte 252, no multiple of 256",

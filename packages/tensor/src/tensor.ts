@@ -148,7 +148,8 @@ export class Tensor<D extends DType = DType> implements TensorSpec, Owned {
    */
   rows(begin: number, end: number): Tensor<D> {
     const [length, ...rest] = this.shape;
-    if (length === undefined || !(begin >= 0 && begin <= end && end <= length)) {
+    const areWhole = Number.isInteger(begin) && Number.isInteger(end);
+    if (length === undefined || !(areWhole && begin >= 0 && begin <= end && end <= length)) {
       throw new ShapeError(`rows: ${print(this.shape)} has no rows ${begin} to ${end}`);
     }
     const rowBytes = (size(rest) * bits(this.dtype)) / 8;

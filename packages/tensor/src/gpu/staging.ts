@@ -50,8 +50,10 @@ export class Staging {
     const copy = buffer.getMappedRange(0, Math.ceil(bytes / 8) * 8).slice(0, bytes);
     buffer.unmap();
     // Large ones are rare and would only hold memory.
+    const free = this.#free.get(buffer.size);
     if (buffer.size > 2 ** 24) buffer.destroy();
-    else this.#free.set(buffer.size, [...(this.#free.get(buffer.size) ?? []), buffer]);
+    else if (free) free.push(buffer);
+    else this.#free.set(buffer.size, [buffer]);
     return copy;
   }
 }

@@ -1,5 +1,5 @@
 /** Comparisons and logic: they give bool, and no gradient flows through them. */
-import { promote } from "../dtype.ts";
+import { isFloat, promote } from "../dtype.ts";
 import { UsageError } from "../errors.ts";
 import { Tensor } from "../tensor.ts";
 import { besideNumber, type Operand } from "./binary.ts";
@@ -38,7 +38,7 @@ function define(name: string, row: string): (a: Operand, b: Operand) => Tensor<"
       value instanceof Tensor ? value : full(x.device, [], value, besideNumber(x.dtype, value));
     const [left, right] = [lift(a), lift(b)];
     const dtype = promote(left.dtype, right.dtype);
-    const run = dtype === "f32" || dtype === "f16" || dtype === "bf16" ? ofFloats : ofIntegers;
+    const run = isFloat(dtype) ? ofFloats : ofIntegers;
     return run({ a: cast(left, dtype), b: cast(right, dtype) }, "bool") as Tensor<"bool">;
   };
 }

@@ -1,5 +1,5 @@
 /** Tensors out of nothing: from data, constants, ranges. They take the device first; there is no ambient one. */
-import { type DType, isFloat, scalarType, toBf16, toF16 } from "../dtype.ts";
+import { byteLength, type DType, isFloat, scalarType, toBf16, toF16 } from "../dtype.ts";
 import { ShapeError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
 import { defineKernel } from "../kernel.ts";
@@ -113,11 +113,16 @@ const fill = defineKernel({
   grid: ({ n }) => Math.ceil(n / 64),
 });
 
-/** A tensor that holds one value everywhere. */
+/**
+ * A tensor that holds one value everywhere.
+ *
+ * @param value  rounded to the dtype
+ * @throws {ShapeError} when an axis is no length
+ */
 export function full(device: Device, shape: Shape, value: number, dtype: DType = "f32"): Tensor {
   checkShape(shape, "full");
   const word = new Uint32Array(encode(dtype, Float64Array.of(value, value)).buffer)[0] as number;
-  const n = Math.ceil((size(shape) * (dtype === "f16" || dtype === "bf16" ? 16 : 32)) / 32);
+  const n = byteLength(dtype, size(shape)) / 4;
   return fill({}, { y: { shape, dtype } }, { n, bits: word }, { device }).y;
 }
 
@@ -147,7 +152,12 @@ const range = defineKernel({
   grid: ({ n }) => Math.ceil(n / 64),
 });
 
-/** `start, start + step, …` up to but not including `stop`, as NumPy's. */
+/**
+ * `start, start + step, …` up to but not including `stop`, as NumPy's.
+ *
+ * @returns [⌈(stop − start) / step⌉], [0] where the step leads away
+ * @throws {ShapeError} when it has no end
+ */
 export function arange(device: Device, start: number, stop: number, step = 1, dtype: DType = "f32"): Tensor {
   const n = Math.max(0, Math.ceil((stop - start) / step));
   if (!Number.isFinite(n)) throw new ShapeError(`arange: ${start} to ${stop} by ${step} is no finite range`);

@@ -1,7 +1,7 @@
 /** Repeating axes of length 1, and its adjoint. */
 import { ShapeError } from "../errors.ts";
 import { defineOp } from "../op.ts";
-import { print, sameShape, type Shape, strides } from "../shape.ts";
+import { broadcastStrides, print, sameShape, type Shape } from "../shape.ts";
 import type { Tensor } from "../tensor.ts";
 import { cast } from "./cast.ts";
 import { reduceAxes, summable } from "./reduction.ts";
@@ -9,12 +9,7 @@ import { stridedRead } from "./strided.ts";
 
 const expandOp = defineOp<[x: Tensor], Shape>({
   name: "expand",
-  forward([x], shape) {
-    const lead = shape.length - x.rank;
-    const own = strides(x.shape);
-    const steps = shape.map((_, d) => (d < lead || x.shape[d - lead] === 1 ? 0 : (own[d - lead] as number)));
-    return stridedRead(x, { shape, strides: steps, offset: 0 });
-  },
+  forward: ([x], shape) => stridedRead(x, { shape, strides: broadcastStrides(x.shape, shape), offset: 0 }),
   saves: { inputs: [false], output: false },
   vjp: ([x], _, __, dy) => [sumTo(dy, x.shape)],
 });

@@ -1,7 +1,7 @@
 import fc from "fast-check";
 import { afterAll } from "vitest";
 import { counting, type Plain, upload } from "../../test/tools/arrays.ts";
-import type { DType } from "../dtype.ts";
+import { type DType, isFloat } from "../dtype.ts";
 import { openDevice } from "../gpu/open-device.ts";
 import { grad } from "../grad.ts";
 import { size } from "../shape.ts";
@@ -10,8 +10,6 @@ import type { Tensor } from "../tensor.ts";
 import { checkGradients, expect, test } from "../testing.ts";
 import { arange, tensor } from "./create.ts";
 import { gatherLast, gatherRows, scatterAddRows } from "./gather.ts";
-
-const isFloat = (dtype: DType): boolean => dtype === "f32" || dtype === "f16" || dtype === "bf16";
 
 /** By their definitions; `outside` stands for a row that is not there. */
 const reference = {

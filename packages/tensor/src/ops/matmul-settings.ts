@@ -124,6 +124,7 @@ function isWorthwhile({ batch, windowed, m, n, k, wide }: Plan, setting: Product
   if (setting.arrangement === "block" && setting.rows > 8 && !(wide.a && wide.b)) return false;
   // Half of a tile's rows at least are the product's, and lanes that share k are for few results.
   const isNarrow = setting.arrangement === "columns" || setting.arrangement === "dots";
+  if (setting.rows === 1 && m > 16) return false; // many times the time of the best
   return setting.rows < 2 * m && (!isNarrow || m <= 16 || results <= 2 ** 14);
 }
 

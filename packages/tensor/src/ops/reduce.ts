@@ -85,7 +85,11 @@ function wideSum(x: Tensor, axes: readonly number[], options: ReduceOptions): Te
   return sumOp(floats, { axes, shape: reducedShape(x, axes, options), dtype: "f32" });
 }
 
-/** The arithmetic mean over some axes, or all; a float. The mean of nothing is NaN. */
+/**
+ * The arithmetic mean over some axes, or all; a float, added in f32. The mean of nothing is NaN.
+ *
+ * @throws {ShapeError} when an axis does not exist or is named twice
+ */
 export function mean(x: Tensor, axes?: AxesOption, options: ReduceOptions = {}): Tensor {
   const list = resolve(x, axes, "mean");
   const count = size(list.map((axis) => x.shape[axis] as number));
@@ -103,7 +107,7 @@ function attained(name: "max" | "min", x: Tensor, axes: AxesOption, options: Red
 /**
  * The largest element over some axes, or all; NaN if there is one.
  *
- * @throws {ShapeError} when there is nothing to choose from
+ * @throws {ShapeError} when there is nothing to choose from, or an axis does not exist or is named twice
  */
 export const max = (x: Tensor, axes?: AxesOption, options: ReduceOptions = {}): Tensor =>
   attained("max", x, axes, options);
@@ -115,6 +119,8 @@ export const min = (x: Tensor, axes?: AxesOption, options: ReduceOptions = {}): 
 /**
  * The Euclidean norm over some axes, or all: √Σx², a float, squared and added in f32. Its gradient at the zero vector
  * is 0.
+ *
+ * @throws {ShapeError} when an axis does not exist or is named twice
  */
 export function norm(x: Tensor, axes?: AxesOption, options: ReduceOptions = {}): Tensor {
   const squares = unary.square(cast(x, "f32"));

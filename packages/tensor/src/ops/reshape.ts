@@ -28,7 +28,11 @@ export function reshape(x: Tensor, shape: Shape): Tensor {
   return op(x, whole);
 }
 
-/** Without the axes of length 1, or without those given. */
+/**
+ * Without the axes of length 1, or without those given.
+ *
+ * @throws {ShapeError} when there is no such axis, or one has another length
+ */
 export function squeeze(x: Tensor, ...axes: number[]): Tensor {
   const gone = new Set(axes.map((axis) => axisOf(axis, x.rank, "squeeze")));
   for (const axis of gone) {
@@ -40,7 +44,12 @@ export function squeeze(x: Tensor, ...axes: number[]): Tensor {
   );
 }
 
-/** With a new axis of length 1 at `axis`. */
+/**
+ * With a new axis of length 1.
+ *
+ * @param axis  where the new axis will be; -1 is the last of the result
+ * @throws {ShapeError} when there is no such place
+ */
 export function unsqueeze(x: Tensor, axis: number): Tensor {
   return reshape(x, x.shape.toSpliced(axisOf(axis, x.rank + 1, "unsqueeze"), 0, 1));
 }

@@ -26,6 +26,10 @@ const op = defineOp<[c: Tensor, a: Tensor, b: Tensor]>({
 /**
  * `a` where the condition is true, `b` elsewhere; all three broadcast. A NaN that is not chosen leaves no trace, neither
  * in the result nor in the gradient.
+ *
+ * @param condition  of any dtype: anything but 0 is true
+ * @returns          the broadcast shape, in the dtype that `a` and `b` promote to
+ * @throws {ShapeError} when the shapes do not broadcast
  */
 export function where(condition: Tensor, a: Operand, b: Operand): Tensor {
   const tensors = [a, b].filter((x) => x instanceof Tensor);

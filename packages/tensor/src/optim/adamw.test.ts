@@ -274,6 +274,8 @@ test("a state that belongs to something else is refused, and nothing is changed"
     [{ ...saved, param_groups: [{ ...group, params: [0, 1] }] }, /saved with 2 parameters, it has 1/],
     [{ ...saved, param_groups: [{ ...group, amsgrad: true }] }, /amsgrad, which is not supported/],
     [{ ...saved, param_groups: [{ lr: 1, params: [0] }] }, /without betas/],
+    [{ ...saved, param_groups: [{ ...group, betas: 0.9 }] }, /betas are 0.9, not two/],
+    [{ ...saved, param_groups: [{ ...group, betas: [0.9] }] }, /betas are 0.9, not two/],
     [{ ...saved, state: { 0: { ...one, exp_avg: zeros(device, [3]) } } }, /exp_avg is \[3\], the parameter \[2\]/],
     [{ ...saved, state: { 0: { ...one, max_exp_avg_sq: a } } }, /max_exp_avg_sq is not among/],
     [{ ...saved, state: { 0: { ...one, step: 0.5 } } }, /step is 0.5/],
@@ -293,7 +295,7 @@ test("mistakes are refused by name before anything changes", ({ device, random }
   expect(() => new AdamW([a, a.alias([1, 2])])).toThrow(UsageError);
   expect(() => new AdamW([random.integers([2], 0, 5)])).toThrow(/parameter 0 \[2\] is i32, not a float/);
   expect(() => new AdamW([a], { lr: -1 })).toThrow(/lr is -1/);
-  expect(() => new AdamW([a], { betas: [0.9, 1] })).toThrow(/betas are 0.9 and 1/);
+  expect(() => new AdamW([a], { betas: [0.9, 1] })).toThrow(/betas are 0.9,1, not two/);
   expect(() => new AdamW([a], { eps: Number.NaN })).toThrow(UsageError);
   const optimizer = new AdamW([a]);
   expect(() => optimizer.step([])).toThrow(/0 gradients for 1 parameters/);

@@ -52,7 +52,10 @@ export class AdamW extends Optimizer<AdamWOptions, State> {
     if (!(lr >= 0)) return `lr is ${lr}, below 0`;
     if (!(eps >= 0)) return `eps is ${eps}, below 0`;
     if (!(weightDecay >= 0)) return `weightDecay is ${weightDecay}, below 0`;
-    if (!betas.every((beta) => beta >= 0 && beta < 1)) return `betas are ${betas.join(" and ")}, outside [0, 1)`;
+    // Saved ones may be anything.
+    if (!Array.isArray(betas) || betas.length !== 2 || !betas.every((beta) => beta >= 0 && beta < 1)) {
+      return `betas are ${String(betas)}, not two numbers in [0, 1)`;
+    }
     return undefined;
   }
 

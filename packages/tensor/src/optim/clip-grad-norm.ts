@@ -3,7 +3,7 @@ import { windowsOf } from "../bindings.ts";
 import { bits } from "../dtype.ts";
 import { UsageError } from "../errors.ts";
 import type { Device } from "../gpu/device.ts";
-import { halfFunctions } from "../half.wgsl.ts";
+import { halfFunctions, halvesOfWord } from "../half.wgsl.ts";
 import { type CallableKernel, defineKernel, type Knobs } from "../kernel.ts";
 import { scope } from "../scope.ts";
 import { emptyTensor, type Tensor } from "../tensor.ts";
@@ -54,6 +54,14 @@ const share = (count: number, body: (k: number) => string): string => `
     )
     .join("")}`;
 
+/** The `total` of all lanes, into `sums[0]`. */
+const sumLanes = `
+  sums[lane] = total;
+  for (var half = 32u; half > 0u; half /= 2u) {
+    workgroupBarrier();
+    if (lane < half) { sums[lane] += sums[lane + half]; }
+  }`;
+
 /** Σ g² of each workgroup's share into `partial`. */
 const squares = (count: number): Many<Record<never, never>> =>
   defineKernel({
@@ -69,11 +77,7 @@ const squares = (count: number): Many<Record<never, never>> =>
       ${main(64)}
         var total = 0.0;
         ${share(count, (k) => `let v = load_g${k}(i); total += v * v;`)}
-        sums[lane] = total;
-        for (var half = 32u; half > 0u; half /= 2u) {
-          workgroupBarrier();
-          if (lane < half) { sums[lane] += sums[lane + half]; }
-        }
+        ${sumLanes}
         if (lane == 0u && done) { store_partial(u.first + group, sums[0]); }
       }`,
     grid: grid(count),
@@ -97,9 +101,7 @@ const scale = (count: number): Many<{ readonly dtype: readonly ["f32", "bf16", "
         if (c == 1.0) { return; }
         ${share(count, (k) => {
           if (dtype === "f32") return `store_g${k}(i, load_g${k}(i) * c);`;
-          const pair =
-            dtype === "bf16" ? "vec2f(bitcast<f32>(w << 16u), bitcast<f32>(w & 0xffff0000u))" : "unpack2x16float(w)";
-          return `let w = load_g${k}(i); let v = ${pair} * c; store_g${k}(i, half(v.x) | (half(v.y) << 16u));`;
+          return `let w = load_g${k}(i); let v = ${halvesOfWord[dtype]} * c; store_g${k}(i, half(v.x) | (half(v.y) << 16u));`;
         })}
       }`,
     grid: grid(count),
@@ -125,11 +127,7 @@ const finish = defineKernel({
     ${main(64)}
       var total = 0.0;
       for (var i = lane; i < u.n; i += 64u) { total += load_partial(i); }
-      sums[lane] = total;
-      for (var half = 32u; half > 0u; half /= 2u) {
-        workgroupBarrier();
-        if (lane < half) { sums[lane] += sums[lane + half]; }
-      }
+      ${sumLanes}
       if (lane == 0u && group == 0u) {
         let norm = sqrt(sums[0]);
         let c = u.most / (norm + 1e-6);

@@ -21,7 +21,7 @@ export interface DrawOptions {
 }
 
 /** A word as a number in [0, 1): its upper 24 bits, all of which f32 can hold. */
-export const unitFunction = `
+const unitFunction = `
   fn unit(words: vec4u) -> vec4f { return vec4f(words >> vec4u(8u)) * 0x1p-24; }`;
 
 /**
@@ -85,7 +85,8 @@ const drawUniform = drawing(
 /**
  * Uniform numbers in [from, to), in steps of 2⁻²⁴ of the width; rounding may give `to` itself unless the range is [0, 1) in f32.
  *
- * @returns a float tensor of `shape`
+ * @returns a tensor of `shape`
+ * @throws {ShapeError} when the dtype is no float, or an axis no length
  */
 export function rand(
   device: Device,
@@ -131,7 +132,8 @@ const drawNormal = drawing(
 /**
  * Normal numbers, by Box and Muller's transform: the same bits on one adapter, nearly the same on another.
  *
- * @returns a float tensor of `shape`
+ * @returns a tensor of `shape`
+ * @throws {ShapeError} when the dtype is no float, or an axis no length
  * @see Box & Muller 1958, https://doi.org/10.1214/aoms/1177706645
  */
 export function randn(
@@ -160,7 +162,8 @@ const drawTruncated = drawing(
  * Normal numbers that lie in [from, to]. `from` and `to` are values, not deviations. Where both are more than five
  * deviations off on one side of the mean, f32 has no numbers left there and the end nearer to the mean comes out.
  *
- * @returns a float tensor of `shape`
+ * @returns a tensor of `shape`
+ * @throws {ShapeError} when the dtype is no float, or an axis no length
  */
 export function truncatedNormal(
   device: Device,
