@@ -1,5 +1,5 @@
 /** Calls of kernels, set aside to be tuned: with the same inputs again, at every setting. */
-import { copy, keep, type Tensor, untaped } from "@rot/tensor";
+import { copy, keep, print, type Tensor, untaped } from "@rot/tensor";
 import type { Device, UnknownCall } from "@rot/tensor/kernel";
 
 /** A call that can be repeated as often as one likes. */
@@ -68,3 +68,9 @@ export function collectCalls(
 export function freeCall({ tensors }: Call): void {
   for (const tensor of Object.values(tensors)) tensor.dispose();
 }
+
+/** The shapes and dtypes of a call's tensors, for people. */
+export const describeTensors = ({ tensors }: Call): string =>
+  Object.entries(tensors)
+    .map(([name, { shape, dtype }]) => `${name} ${print(shape)} ${dtype}`)
+    .join(", ");

@@ -54,6 +54,38 @@ test("the fastest of those that agree is chosen, with its gain over the usual se
   expect(found.measured.candidates.map(({ milliseconds }) => milliseconds)).toEqual([8, 2, 4, 90]);
 });
 
+test("one that was lucky must win again, against the usual one alone", async ({ device }) => {
+  const clock = new Clock();
+  const call = fake(device, clock, { usual: { milliseconds: 8 }, lucky: { milliseconds: 2 } });
+  let lucky = 0;
+  const run: Call["run"] = (tensors, setting) => {
+    // Its first run, three more, and two rounds of two.
+    if (setting["way"] === "lucky" && ++lucky > 8) clock.time += 8;
+    return call.run(tensors, setting);
+  };
+  const { candidates, choice } = await measureCall(device, { ...call, run }, { rounds: 2, now: clock.now });
+  expect(candidates.map(({ milliseconds }) => milliseconds)).toEqual([8, 2]);
+  expect(choice).toMatchObject({ setting: { way: "usual" }, ratio: 1 });
+});
+
+test("a long call is run a few times at each setting, and no more where that is hopeless", async ({ device }) => {
+  const clock = new Clock();
+  const milliseconds: Readonly<Record<string, number>> = { usual: 100, near: 90, far: 300, hopeless: 900 };
+  const call = fake(
+    device,
+    clock,
+    Object.fromEntries(Object.entries(milliseconds).map(([way, milliseconds]) => [way, { milliseconds }])),
+  );
+  const runs: string[] = [];
+  const run: Call["run"] = (tensors, setting) => (runs.push(setting["way"] as string), call.run(tensors, setting));
+  const { candidates } = await measureCall(device, { ...call, run }, { rounds: 7, now: clock.now });
+  const count = (way: string): number => runs.filter((one) => one === way).length;
+  // To compare results, in three turns, and in three more against the usual one alone.
+  expect(Object.keys(milliseconds).map(count)).toEqual([7, 7, 4, 2]);
+  expect(candidates.map(({ verdict }) => verdict)).toEqual(["timed", "timed", "slow", "slow"]);
+  expect(candidates.map((one) => one.milliseconds)).toEqual([100, 90, 300, 900]);
+});
+
 test("a slower one is not chosen, nor one that gains next to nothing", async ({ device }) => {
   expect(await measure(device, { usual: {}, slower: { milliseconds: 2 } })).toMatchObject({ way: "usual", ratio: 1 });
   const near = { usual: { milliseconds: 100 }, faster: { milliseconds: 95 } };

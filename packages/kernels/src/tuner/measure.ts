@@ -1,7 +1,7 @@
 /** One call at every setting: which agree, and which of those is fastest. */
-import { copy, DeviceLostError, type DType, isFloat, keep, print, scope, type Tensor, untaped } from "@rot/tensor";
+import { copy, DeviceLostError, type DType, isFloat, keep, scope, type Tensor, untaped } from "@rot/tensor";
 import type { Device, KnobValues, Tuned } from "@rot/tensor/kernel";
-import type { Call } from "./calls.ts";
+import { type Call, describeTensors } from "./calls.ts";
 
 /** What became of a setting. */
 export interface Candidate {
@@ -28,7 +28,7 @@ export interface Measured {
 
 /** How carefully to measure. */
 export interface MeasureOptions {
-  /** Rounds, in each of which every candidate has its turn; 7 if not given. */
+  /** Rounds, in each of which every candidate has its turn; 7 if not given, and fewer of calls that take long. */
   readonly rounds?: number;
   /** The clock, in milliseconds. */
   readonly now?: () => number;
@@ -37,13 +37,15 @@ export interface MeasureOptions {
 /** A round of one candidate takes about so long, that the clock and the wait for the device weigh little. */
 const ROUND_MILLISECONDS = 4;
 const MOST_REPETITIONS = 100;
-/** Of a slow call there are fewer rounds than asked for, as many as one candidate runs in such a time, but three. */
-const MOST_MILLISECONDS = 1000;
-/** A candidate that took so many times the best one's time, each at the better of some first runs, is not timed again. */
-const HOPELESS = 4;
-/** Of calls that take so long one run says as much as several. */
-const LONG_MILLISECONDS = 20;
+/** Of a slow call there are fewer rounds than asked for, as many as the best candidate runs in such a time, but three. */
+const MOST_MILLISECONDS = 300;
 const FIRST_RUNS = 3;
+/** A call that takes so long is a round by itself. */
+const LONG_MILLISECONDS = 20;
+/** A candidate that took so many times the best one's time, each at the better of some first runs, is not timed again. */
+const HOPELESS = { short: 4, long: 2 } as const;
+/** So many times after the very first run, which others may have disturbed. */
+const HOPELESS_AT_ONCE = { short: 16, long: 4 } as const;
 /** What a setting must gain to take the usual one's place: less is noise, and would make the choice one of luck. */
 const WORTH = 0.92;
 
@@ -75,9 +77,7 @@ export async function measureCall(device: Device, call: Call, options: MeasureOp
 
   return {
     kernel: call.kernel,
-    call: Object.entries(call.tensors)
-      .map(([name, { shape, dtype }]) => `${name} ${print(shape)} ${dtype}`)
-      .join(", "),
+    call: describeTensors(call),
     problem: call.problem,
     candidates: judged.map(({ setting, verdict, reason }): Candidate => {
       if (reason !== undefined) return { setting, verdict, reason, milliseconds: null };
@@ -210,34 +210,40 @@ async function time(
     return (now() - begun) / repetitions;
   };
   try {
-    const first = new Map<KnobValues, number>();
+    const taken = new Map(settings.map((setting) => [setting, [] as number[]]));
+    const timesOf = (setting: KnobValues): number[] => taken.get(setting) as number[];
+    const least = (setting: KnobValues): number => Math.min(...timesOf(setting));
+    const best = (): number => Math.min(...settings.map(least));
+    const lengthOf = (milliseconds: number) => (milliseconds > LONG_MILLISECONDS ? "long" : "short");
     for (let turn = 0; turn < FIRST_RUNS; turn++) {
-      const soFar = Math.min(...first.values());
+      const soFar = best();
+      const most = soFar * HOPELESS_AT_ONCE[lengthOf(soFar)];
       for (const setting of settings) {
-        const hopeless = soFar > LONG_MILLISECONDS ? HOPELESS : HOPELESS ** 2;
-        if ((first.get(setting) ?? 0) > hopeless * soFar) continue;
-        first.set(setting, Math.min(first.get(setting) ?? Infinity, await once(setting, 1)));
+        if (turn === 0 || setting === settings[0] || least(setting) <= most) {
+          timesOf(setting).push(await once(setting, 1));
+        }
       }
     }
-    const best = Math.min(...first.values());
-    const repetitions = Math.min(MOST_REPETITIONS, Math.max(1, Math.ceil(ROUND_MILLISECONDS / Math.max(best, 1e-3))));
+    const fastest = best();
+    const length = lengthOf(fastest);
     // The usual setting is what the others are measured by.
-    const inRun = settings.filter((one, i) => i === 0 || (first.get(one) as number) <= HOPELESS * best);
-    const taken = new Map(settings.map((setting) => [setting, [] as number[]]));
-    const turns = Math.min(rounds, Math.max(3, Math.floor(MOST_MILLISECONDS / best)));
-    for (let turn = 0; turn < turns; turn++) {
+    const most = fastest * HOPELESS[length];
+    const inRun = settings.filter((one, i) => i === 0 || least(one) <= most);
+    const repetitions = Math.min(MOST_REPETITIONS, Math.ceil(ROUND_MILLISECONDS / Math.max(fastest, 1e-3)));
+    if (length === "short") for (const setting of inRun) timesOf(setting).length = 0;
+    const turns = Math.min(rounds, Math.max(3, Math.floor(MOST_MILLISECONDS / fastest)));
+    for (let turn = length === "long" ? FIRST_RUNS : 0; turn < turns; turn++) {
       // Each round begins with another one, for the first of a round may find the caches cold.
       for (let i = 0; i < inRun.length; i++) {
         const setting = inRun[(i + turn) % inRun.length] as KnobValues;
-        taken.get(setting)?.push(await once(setting, repetitions));
+        timesOf(setting).push(await once(setting, repetitions));
       }
     }
     return new Map(
       settings.map((setting) => {
-        const sorted = (taken.get(setting) as number[]).toSorted((a, b) => a - b);
-        const only = first.get(setting) as number;
-        const [least = only, median = only] = [sorted[0], sorted[sorted.length >> 1]];
-        return [setting, { least, median, hopeless: sorted.length === 0 }];
+        const sorted = timesOf(setting).toSorted((a, b) => a - b);
+        const [least, median] = [sorted[0] as number, sorted[sorted.length >> 1] as number];
+        return [setting, { least, median, hopeless: !inRun.includes(setting) }];
       }),
     );
   } finally {

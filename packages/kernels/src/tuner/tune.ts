@@ -1,28 +1,48 @@
 /** Tuning a device: from calls that were set aside to choices that it follows and that are stored. */
+import { DeviceLostError } from "@rot/tensor";
 import { type Device, type KnobValues, saveTunings, type Tuned } from "@rot/tensor/kernel";
-import { type Call, collectCalls, freeCall } from "./calls.ts";
+import { type Call, collectCalls, describeTensors, freeCall } from "./calls.ts";
 import { type Measured, measureCall, type MeasureOptions } from "./measure.ts";
+
+/** How calls are tuned. */
+export interface TuneOptions extends MeasureOptions {
+  /** Told before each call, with how many were measured and how many there are. */
+  readonly onCall?: (call: Call, done: number, total: number) => void;
+  /** Told of each measurement, and waited for. */
+  readonly onMeasured?: (measured: Measured) => void | Promise<void>;
+  /** Ends it after the call that is being measured. */
+  readonly signal?: AbortSignal | undefined;
+}
 
 /**
  * Measures calls, frees them, and lets the device follow the choices from now on. `ROT_DEBUG=3` shows each.
  *
- * @throws {DeviceLostError} when the device is lost
+ * @throws {DeviceLostError} when the device is lost; a notice says at which call
  */
 export async function tuneCalls(
   device: Device,
   calls: readonly Call[],
-  options: MeasureOptions = {},
+  { onCall, onMeasured, signal, ...options }: TuneOptions = {},
 ): Promise<readonly Measured[]> {
   const all: Measured[] = [];
-  for (const call of calls) {
+  for (const [done, call] of calls.entries()) {
     try {
-      all.push(await measureCall(device, call, options));
+      if (signal?.aborted) continue;
+      onCall?.(call, done, calls.length);
+      const measured = await measureCall(device, call, options);
+      all.push(measured);
+      device.tunings.add(choicesOf([measured]));
+      if (device.debug >= 3) for (const line of describe(measured)) device.notice(line);
+      await onMeasured?.(measured);
+    } catch (error) {
+      if (error instanceof DeviceLostError) {
+        device.notice(`tuner: the device was lost at ${call.kernel} (${describeTensors(call)})`);
+      }
+      throw error;
     } finally {
       freeCall(call);
     }
   }
-  device.tunings.add(choicesOf(all));
-  if (device.debug >= 3) for (const measured of all) for (const line of describe(measured)) device.notice(line);
   return all;
 }
 
@@ -48,8 +68,12 @@ function describe({ kernel, call, candidates, choice }: Measured): string[] {
 
 /** Tuning of what a program meets, as {@link startTuning} gives it. */
 export interface Tuning {
-  /** Measures and stores; what was measured, and in which file it is. Only the first call does anything. */
-  finish(): Promise<{ readonly measured: readonly Measured[]; readonly file: string | null } | null>;
+  /**
+   * Measures, and stores each choice at once; what was measured, and in which file it is. Only the first call does anything.
+   */
+  finish(
+    options?: Omit<TuneOptions, "onMeasured">,
+  ): Promise<{ readonly measured: readonly Measured[]; readonly file: string | null } | null>;
   /** Ends it without a measurement. */
   stop(): void;
 }
@@ -65,14 +89,19 @@ export function startTuning(device: Device): Tuning | null {
   const collector = collectCalls(device);
   let isOver = false;
   return {
-    async finish() {
+    async finish(options = {}) {
       if (isOver) return null;
       isOver = true;
       const calls = collector.take();
       collector.stop();
-      const measured = await tuneCalls(device, calls);
-      const choices = choicesOf(measured);
-      return { measured, file: choices.length > 0 ? await saveTunings(device, choices) : null };
+      let file: string | null = null;
+      const measured = await tuneCalls(device, calls, {
+        ...options,
+        async onMeasured(one) {
+          if (one.choice) file = await saveTunings(device, [one.choice]);
+        },
+      });
+      return { measured, file };
     },
     stop() {
       isOver = true;

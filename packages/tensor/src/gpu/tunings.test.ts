@@ -75,6 +75,8 @@ describe("the tuner's choices", () => {
     expect(tunings.find("rmsNorm", "ac", one.problem)).toBeUndefined();
     expect(tunings.find("rmsNorm", "ab", "f32 3 6 ")).toBeUndefined();
     expect([tunings.concerns("rmsNorm"), tunings.concerns("swiglu")]).toEqual([true, false]);
+    tunings.add([one, { ...one, problem: "bf16 3 5 " }]);
+    expect(tunings.size).toBe(2);
     tunings.collect = () => {};
     expect(tunings.concerns("swiglu")).toBe(true);
   });

@@ -77,6 +77,11 @@ export class Tunings {
     }
   }
 
+  /** How many choices it follows. */
+  get size(): number {
+    return [...this.#byKernel.values()].reduce((sum, known) => sum + known.size, 0);
+  }
+
   /** Whether a call of this kernel is worth a look. */
   concerns(kernel: string): boolean {
     return this.collect !== undefined || this.#byKernel.has(kernel);

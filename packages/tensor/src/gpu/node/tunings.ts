@@ -71,7 +71,8 @@ async function locked(path: string, f: () => Promise<void>): Promise<void> {
     } catch (error) {
       if (!isTaken(error)) throw error;
       const status = await stat(path).catch(() => null);
-      if (status && Date.now() - status.mtimeMs > STALE_LOCK) await rm(path, { force: true });
+      // One from the future is stale too: the clock was set back.
+      if (status && Math.abs(Date.now() - status.mtimeMs) > STALE_LOCK) await rm(path, { force: true });
       else await setTimeout(5);
     }
   }
