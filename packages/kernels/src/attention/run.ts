@@ -40,6 +40,8 @@ const WORKSPACE = 8;
 const TILE = 16;
 /** Query rows up to which the keys may be cut into parts, and the keys of a part. */
 const FEW_ROWS = 64;
+/** Query rows from which packing keys and values pays on a CPU. */
+const PANEL_ROWS = 96;
 const LEAST_PART = 256;
 
 /** Attention of `q` on `k` and `v`, in the way that suits the device and the problem. */
@@ -60,11 +62,11 @@ function serves(call: Call, { arrangement }: AttentionSetting): boolean {
 /** Few rows are too little work for a workgroup of `flash`, and reread too little for panels. */
 function preferred(call: Call): AttentionSetting {
   const { device } = call.q;
-  const isTall = rowsAndPairs(call)[0] > FEW_ROWS;
+  const [rows] = rowsAndPairs(call);
   const panels = { arrangement: "panels", workspace: WORKSPACE } as const;
   const flash = { arrangement: "flash" } as const;
-  if (isTall && isVectorUnit(device) && serves(call, panels)) return panels;
-  if (isTall && device.kind === "hardware" && serves(call, flash)) return flash;
+  if (rows >= PANEL_ROWS && isVectorUnit(device) && serves(call, panels)) return panels;
+  if (rows > FEW_ROWS && device.kind === "hardware" && serves(call, flash)) return flash;
   return { ...prefers(device), workspace: WORKSPACE };
 }
 
