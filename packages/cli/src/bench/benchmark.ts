@@ -34,6 +34,8 @@ export interface Benchmark {
   readonly tokens?: number;
   /** What peers are asked to do beside it. */
   readonly work?: Work;
+  /** How many times faster than the best WebGPU peer it shall be; 1 if not given. */
+  readonly target?: number;
   /** Whether it runs only when it is asked for by name. */
   readonly onlyByName?: boolean;
   readonly prepare: (device: Device) => readonly Candidate[] | Promise<readonly Candidate[]>;

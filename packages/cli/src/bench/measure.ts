@@ -12,7 +12,7 @@ import { type Contestant, interleave, median, onDevice, type Patience, quantile 
 
 /** A contestant and what a line says of it. */
 interface Entry extends Contestant {
-  readonly line: Pick<Line, "candidate" | "by" | "comparable">;
+  readonly line: Pick<Line, "candidate" | "by" | "comparable" | "target">;
   readonly flops: number | undefined;
   readonly bytes: number | undefined;
   readonly reference: string | undefined;
@@ -80,7 +80,7 @@ function ownEntry(device: Device, benchmark: Benchmark, candidate: Candidate, al
   const by = all.some((other) => other.reference === name) && reference === undefined && !check ? "reference" : "ours";
   return {
     ...onDevice(device, candidate),
-    line: { candidate: name, by, comparable: !!check },
+    line: { candidate: name, by, comparable: !!check, target: check ? (benchmark.target ?? 1) : null },
     flops,
     bytes,
     reference,
@@ -89,7 +89,7 @@ function ownEntry(device: Device, benchmark: Benchmark, candidate: Candidate, al
 
 const peerEntry = (peer: Peer, { flops, bytes }: Benchmark, comparable: boolean): Entry => ({
   time: (repeats) => peer.time(repeats),
-  line: { candidate: peer.name, by: peer.kind, comparable },
+  line: { candidate: peer.name, by: peer.kind, comparable, target: null },
   flops,
   bytes,
   reference: undefined,

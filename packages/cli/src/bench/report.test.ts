@@ -21,6 +21,7 @@ const line = (milliseconds: number, more: Partial<Line> = {}): Line => ({
   partOfPeak: 0.5,
   ratio: null,
   comparable: true,
+  target: 1,
   ...more,
 });
 
@@ -28,6 +29,7 @@ const report = (lines: readonly Line[], more: Partial<Report> = {}): Report => (
   adapter: "a <fake> adapter & co",
   kind: "software",
   commit: "abc1234",
+  tunings: 0,
   date: "2026-01-02T03:04:05.678Z",
   load: [0.5, 1.5],
   peaks: { gigaflops: 100, gigabytes: 10 },
@@ -82,6 +84,9 @@ test("a report is read back as it was written, and another file is refused by na
   const written = report([line(1)]);
   writeFileSync(file, JSON.stringify(written));
   expect(readReport(file)).toEqual(written);
+  // As `npm run bench -- --json > before.json` leaves it.
+  writeFileSync(file, `\n> name@1.0.0 bench\n> tsx main.ts --json\n\n${JSON.stringify(written)}\n`);
+  expect(readReport(file)).toEqual(written);
   writeFileSync(file, "matmul 8");
   expect(() => readReport(file)).toThrow(/before\.json: it is no JSON/);
   writeFileSync(file, JSON.stringify({ ...written, peaks: { gigaflops: 0, gigabytes: 1 } }));
@@ -102,20 +107,68 @@ test("the roofline is well-formed, with a dot for every line that has operations
   expect(svg).not.toMatch(/NaN|Infinity|undefined/);
 });
 
+test("each benchmark has one number in the roofline, and no number covers another or a dot", () => {
+  const near = (name: string, milliseconds: number, more: Partial<Line> = {}): Line =>
+    line(milliseconds, { benchmark: name, ...more });
+  const lines = [
+    ...Array.from({ length: 12 }, (_, i) => near(`op ${i}`, 2 + i / 50, { gigabytes: 5 * 0.93 ** i })),
+    near("op 3", 1, { candidate: "faster, and not what peers do", comparable: false }),
+    near("only cases", 9, { comparable: false, candidate: "slow" }),
+    near("only cases", 2.1, { comparable: false, candidate: "fast" }),
+  ];
+  const svg = roofline(report(lines));
+  const names = [...svg.matchAll(/>(\d+ {2}[^<]+)</g)].map(([, text]) => text);
+  expect(names).toHaveLength(13);
+  expect(names.slice(-2)).toEqual(["12  op 11, a · b", "13  only cases, fast"]);
+  const numbers = [...svg.matchAll(/<text x="([\d.]+)" y="([\d.]+)">(\d+)</g)].map(([, x, y, n]) => ({
+    left: Number(x),
+    right: Number(x) + 6 * (n as string).length,
+    y: Number(y),
+  }));
+  expect(numbers).toHaveLength(13);
+  const dots = [...svg.matchAll(/cx="([\d.]+)" cy="([\d.]+)"/g)].map(([, x, y]) => ({
+    x: Number(x),
+    y: Number(y) + 4,
+  }));
+  for (const { left, right, y } of numbers) {
+    for (const dot of dots) expect(right <= dot.x - 4 || dot.x + 4 <= left || Math.abs(y - dot.y) >= 10).toBe(true);
+  }
+  for (const [i, one] of numbers.entries()) {
+    for (const other of numbers.slice(i + 1)) {
+      expect(one.right <= other.left || other.right <= one.left || Math.abs(one.y - other.y) >= 10).toBe(true);
+    }
+  }
+});
+
 test("a roofline without dots still has its roof", () => {
   expect(roofline(report([]))).toMatch(/class="roof" d="M[\d.]+ [\d.]+L[\d.]+ [\d.]+H\d+"/);
 });
 
 test("peers stand beside ours; one that computed something else does not count", () => {
   const peer = (candidate: string, milliseconds: number, more: Partial<Line> = {}): Line =>
-    line(milliseconds, { candidate, by: "webgpu", ratio: null, partOfPeak: null, ...more });
+    line(milliseconds, { candidate, by: "webgpu", ratio: null, partOfPeak: null, target: null, ...more });
   const lines = [line(2), peer("right", 6), peer("wrong", 1, { comparable: false }), peer("wasm", 5, { by: "wasm" })];
   const text = table(report(lines));
   expect(text).toContain("wrong (another result!)");
-  expect(text).toMatch(/matmul 8\s+2\.000\s+6\.000\s+1\.000 !\s+5\.000\s+×3\.00\s+×2\.50/);
-  expect(markdown(report(lines), "picture.svg")).toContain(
-    "| matmul 8 | 2.000 | 6.000 | 1.000 ! | 5.000 | ×3.00 | ×2.50 |  |",
+  expect(text).toMatch(/matmul 8\s+2\.000\s+6\.000\s+1\.000 !\s+5\.000\s+×3\.00\s+×2\.50\s+×1$/m);
+  const row = (ours: Line, ...others: Line[]): string =>
+    markdown(report([ours, ...others]), "picture.svg")
+      .split("\n")
+      .find((one) => one.startsWith("| matmul 8 |")) as string;
+  expect(row(...(lines as [Line]))).toBe("| matmul 8 | 2.000 | 6.000 | 1.000 ! | 5.000 | ×3.00 | ×2.50 |  | ×1 |");
+  const wasm = peer("wasm", 1.5, { by: "wasm" });
+  expect(row(line(2, { target: 5 }), peer("right", 9))).toMatch(/\| ×5 missed: WebGPU \|$/);
+  expect(row(line(2, { target: 5 }), peer("right", 10), wasm)).toMatch(/\| ×5 missed: wasm \|$/);
+  expect(row(line(2, { target: 5 }), peer("right", 9), wasm)).toMatch(/\| ×5 missed: WebGPU, wasm \|$/);
+  // Only a peer for which there is no target, and one that computed something else.
+  expect(row(line(2), peer("cpu", 1, { by: "cpu" }), peer("wrong", 1, { comparable: false }))).toMatch(
+    /×0\.50 \| {2}\|$/,
   );
+});
+
+test("a report says whose settings the kernels ran at", () => {
+  expect(table(report([line(1)]))).toContain("kernels at the settings they ship with");
+  expect(table(report([line(1)], { tunings: 3 }))).toContain("kernels as rot-cli tune set them: 3 choices");
 });
 
 test("noise is the same in every language", () => {

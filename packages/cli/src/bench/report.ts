@@ -24,12 +24,16 @@ const lineSchema = z.object({
   ratio: number.nullable(),
   /** Whether it is what peers are measured against; of a peer, whether it computed the same. */
   comparable: z.boolean(),
+  /** How many times faster than the best WebGPU peer it shall be; null where it is not measured against peers. */
+  target: number.nullable(),
 });
 
 const reportSchema = z.object({
   adapter: name,
   kind: name,
   commit: name,
+  /** Settings of `rot-cli tune` that the device knew; 0 when kernels ran at those that ship with them. */
+  tunings: number,
   date: z.iso.datetime(),
   /** The machine's load average of the last minute, before and after. */
   load: z.tuple([number, number]),
@@ -51,16 +55,21 @@ export type Report = Readonly<z.infer<typeof reportSchema>>;
 /** Nobody's report is longer. */
 const MOST_BYTES = 64 * 2 ** 20;
 
+/** What `npm run` prints before the report when both go into one file: the script's name and its command line. */
+const BANNER = /^\s*(?:> .*\s+)*(?=\{)/;
+
 /**
  * Reads what `--json` printed.
  *
  * @throws {UsageError} when the file is no such report
  */
 export function readReport(file: string): Report {
-  if (statSync(file).size > MOST_BYTES) throw new UsageError(`${file}: it is larger than 64 MiB, so it is no report`);
+  const status = statSync(file, { throwIfNoEntry: false });
+  if (!status?.isFile()) throw new UsageError(`${file}: there is no such file; make one with bench --json > ${file}`);
+  if (status.size > MOST_BYTES) throw new UsageError(`${file}: it is larger than 64 MiB, so it is no report`);
   let json: unknown;
   try {
-    json = JSON.parse(readFileSync(file, "utf8"));
+    json = JSON.parse(readFileSync(file, "utf8").replace(BANNER, ""));
   } catch (error) {
     if (!(error instanceof SyntaxError)) throw error;
     throw new UsageError(`${file}: it is no JSON (${error.message}); make one with bench --json > ${file}`);

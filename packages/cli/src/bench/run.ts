@@ -92,6 +92,7 @@ export async function run({
       adapter: device.name,
       kind: device.kind,
       commit: commitOf() ?? `version ${version}`,
+      tunings: device.tunings.size,
       date: new Date().toISOString(),
       load: [before, loadavg()[0] as number],
       peaks,

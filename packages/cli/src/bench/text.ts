@@ -1,4 +1,5 @@
 /** A report for a terminal and as Markdown. */
+import type { PeerKind } from "./peers.ts";
 import { grouped, type Line, type Report } from "./report.ts";
 
 const columns = ["", "ms", "quartiles", "GFLOP/s", "GB/s", "tokens/s", "of peak", "to reference", "ours is"];
@@ -36,10 +37,11 @@ function rowsOf(lines: readonly Line[]): string[][] {
 }
 
 function heading(report: Report): string[] {
-  const { adapter, kind, commit, date, load, peaks, dispatchMicroseconds, peers, failures } = report;
+  const { adapter, kind, commit, tunings, date, load, peaks, dispatchMicroseconds, peers, failures } = report;
   return [
     `${adapter}, ${kind}; commit ${commit}, ${date}`,
     `medians of interleaved rounds; load average ${load.map((l) => l.toFixed(1)).join(" before, ")} after`,
+    tunings > 0 ? `kernels as rot-cli tune set them: ${tunings} choices` : "kernels at the settings they ship with",
     `measured peak: ${peaks.gigaflops.toFixed(1)} GFLOP/s, ${peaks.gigabytes.toFixed(1)} GB/s`,
     `dispatch: ${dispatchMicroseconds.toFixed(1)} µs of JavaScript`,
     ...(peers.length > 0 ? [`peers: ${peers.map(({ name, version }) => `${name} ${version}`).join(", ")}`] : []),
@@ -51,11 +53,6 @@ function heading(report: Report): string[] {
 function peerTable({ lines }: Report): string[][] {
   const peers = [...new Set(lines.filter(isPeer).map(({ candidate }) => candidate))];
   if (peers.length === 0) return [];
-  const best = (own: readonly Line[], by: Line["by"]): string => {
-    const ours = oursOf(own) as Line;
-    const times = own.filter((line) => line.by === by && line.comparable).map(({ milliseconds }) => milliseconds);
-    return times.length === 0 ? "" : `×${(Math.min(...times) / ours.milliseconds).toFixed(2)}`;
-  };
   const rows = [...grouped(lines)].flatMap(([benchmark, own]) => {
     const ours = oursOf(own);
     if (!ours || !own.some(isPeer)) return [];
@@ -63,9 +60,24 @@ function peerTable({ lines }: Report): string[][] {
       const line = own.find(({ candidate }) => candidate === peer);
       return line ? `${digits(line.milliseconds)}${line.comparable ? "" : " !"}` : "";
     });
-    return [[benchmark, digits(ours.milliseconds), ...times, best(own, "webgpu"), best(own, "wasm"), best(own, "cpu")]];
+    const leads = (["webgpu", "wasm", "cpu"] as const).map((by) => lead(own, ours, by));
+    const shown = leads.map((one) => (one === null ? "" : `×${one.toFixed(2)}`));
+    return [[benchmark, digits(ours.milliseconds), ...times, ...shown, target(ours, leads)]];
   });
-  return [["ms", "ours", ...peers, "to best WebGPU", "to best wasm", "to best CPU"], ...rows];
+  return [["ms", "ours", ...peers, "to best WebGPU", "to best wasm", "to best CPU", "target"], ...rows];
+}
+
+/** How many times faster ours is than the fastest of one kind that computed the same. */
+function lead(own: readonly Line[], ours: Line, by: PeerKind): number | null {
+  const times = own.filter((line) => line.by === by && line.comparable).map(({ milliseconds }) => milliseconds);
+  return times.length === 0 ? null : Math.min(...times) / ours.milliseconds;
+}
+
+/** What ours shall be: so many times as fast as the best WebGPU peer, and faster than wasm. */
+function target({ target }: Line, [webgpu, wasm]: readonly (number | null | undefined)[]): string {
+  if (target === null || (webgpu ?? wasm ?? null) === null) return "";
+  const missed = [(webgpu ?? Infinity) < target && "WebGPU", (wasm ?? Infinity) < 1 && "wasm"].filter(Boolean);
+  return `×${target}${missed.length > 0 ? ` missed: ${missed.join(", ")}` : ""}`;
 }
 
 function aligned(rows: readonly (readonly string[])[]): string[] {
@@ -99,7 +111,7 @@ export function markdown(report: Report, picture: string): string {
   const peers = peerTable(report);
   if (peers.length > 0) {
     const note =
-      "×2 says that ours takes half the time of the fastest of them; `!` marks another result than ours, which does not count.";
+      "×2 says that ours takes half the time of the fastest of them; `!` marks another result than ours, which does not count. The target is for the best WebGPU peer; for wasm it is ×1.";
     out.push("", "## Beside the peers", "", ...marked(peers), "", note);
   }
   out.push("", `![operations a second over operations a byte](${picture})`);

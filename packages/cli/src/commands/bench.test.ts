@@ -1,4 +1,4 @@
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
@@ -23,11 +23,14 @@ const peer: Peer = {
   stop: () => {},
 };
 const peers: Peers = {
-  names: ["quick", "absent"],
-  start: async (names) => ({
-    running: names.includes("quick") ? [peer] : [],
-    missing: names.includes("absent") ? [{ name: "absent", why: "not installed" }] : [],
-  }),
+  names: ["quick", "absent", "ctrl-c"],
+  async start(names) {
+    if (names.includes("ctrl-c")) process.emit("SIGINT");
+    return {
+      running: names.includes("quick") ? [peer] : [],
+      missing: names.includes("absent") ? [{ name: "absent", why: "not installed" }] : [],
+    };
+  },
 };
 
 async function call(...args: string[]): Promise<{ out: string; err: string; code: number; message: string }> {
@@ -53,7 +56,11 @@ test("one small case is timed, saved with its roofline, and compared with itself
   const report = JSON.parse(first.out) as Report;
   expect(report.lines.map(({ candidate }) => candidate)).toContain("forward + backward");
   expect(report.lines.every(({ milliseconds }) => milliseconds > 0)).toBe(true);
-  expect(readdirSync(folder).filter((name) => /\.(md|svg)$/.test(name))).toHaveLength(2);
+  const saved = readdirSync(folder).filter((name) => /\.(md|svg)$/.test(name));
+  expect(saved).toHaveLength(2);
+  const text = readFileSync(join(folder, saved[0] as string), "utf8");
+  expect(text).toContain(`](${saved[1]})`);
+  expect(text).toContain("- kernels at the settings they ship with");
 
   // A report that says all was a thousand times faster then: a regression, whatever the machine does now.
   const quartiles = ([a, b]: [number, number]): [number, number] => [a / 1e5, b / 1e5];
@@ -66,10 +73,22 @@ test("one small case is timed, saved with its roofline, and compared with itself
 });
 
 test("a peer is measured beside ours, flagged when it computes something else, and listed when it is missing", async () => {
-  const { out, message } = await call("1000 tiny", "--peers", "--rounds", "3");
+  const { out, message } = await call("1000 tiny", "--peers", "quick,absent", "--rounds", "3");
   expect(message).toBe("");
   expect(out).toContain("did not run: absent: not installed");
   expect(out).toContain("quick (another result!)");
+});
+
+test("a signal ends it with what was measured, and nothing is saved or compared in its place", async () => {
+  const before = readdirSync(folder);
+  const file = join(folder, "before.json");
+  const stopped = await call("1000 tiny", "--peers", "ctrl-c", "--rounds", "3", "--save", "--compare", file);
+  expect(stopped).toMatchObject({ code: 85, message: "stopped before the end; nothing was saved or compared" });
+  expect(stopped.err).toContain("stopping after this benchmark");
+  expect(stopped.out).toContain("measured peak");
+  expect(stopped.out).not.toContain("1000 tiny");
+  expect(readdirSync(folder)).toEqual(before);
+  expect(process.listenerCount("SIGINT")).toBe(0);
 });
 
 test.for([
@@ -77,6 +96,7 @@ test.for([
   [["--rounds", "2"], "--rounds is a whole number from 3"],
   [["--peers", "quick,other"], 'there is no "other"'],
   [["--compare", join(import.meta.dirname, "bench.ts")], "it is no JSON"],
+  [["--compare", "no-such-file.json"], "no-such-file.json: there is no such file; make one with"],
 ] as const)("%s is refused before anything is measured", async ([args, message]) => {
   const result = await call(...args);
   expect(result.code).toBe(2);

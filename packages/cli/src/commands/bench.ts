@@ -11,6 +11,7 @@ import { run } from "../bench/run.ts";
 import { markdown, table } from "../bench/text.ts";
 import { ExitError, exitCodes } from "../exit-codes.ts";
 import type { Output } from "../program.ts";
+import { stopSignal } from "../stop-signal.ts";
 import { version } from "../version.ts";
 
 interface Options {
@@ -50,7 +51,7 @@ export function bench(output: Output, checkout?: Checkout): Command {
     .option("--save", `write a dated report and its roofline into ${checkout ? "benchmarks/results" : "this folder"}`)
     .addHelpText(
       "after",
-      `\nExamples:\n  ${called} rms-norm\n  ${called} matmul --json > before.json\n  ${called} matmul --compare before.json\n`,
+      `\nWhat rot-cli tune has stored is in use; ROT_TUNE=off goes without. Ctrl-C ends after the benchmark that runs, with 85.\n\nExamples:\n  ${called} rms-norm\n  ${called} matmul --json > before.json\n  ${called} matmul --compare before.json\n`,
     )
     .action((names: string[], options: Options) => measureAndTell(output, checkout, names, options));
 }
@@ -68,13 +69,7 @@ async function measureAndTell(
   const peers = options.peers === undefined ? null : peersOf(checkout, options.peers);
   // Before the minutes of measuring, so that a wrong file does not cost them.
   const before = options.compare === undefined ? null : readReport(options.compare);
-  const interrupted = new AbortController();
-  for (const signal of ["SIGINT", "SIGTERM"]) {
-    process.once(signal, () => {
-      output.err("stopping after this benchmark; once more stops at once\n");
-      interrupted.abort();
-    });
-  }
+  const stop = stopSignal(() => output.err("stopping after this benchmark; once more stops at once\n"));
   const report = await run({
     names,
     adapter: options.adapter,
@@ -82,10 +77,14 @@ async function measureAndTell(
     knobs: options.knobs ?? false,
     peers,
     version,
-    signal: interrupted.signal,
+    signal: stop.signal,
     progress: (text) => output.err(`${text}\n`),
-  });
+  }).finally(() => stop.dispose());
   output.out(options.json ? `${JSON.stringify(report, null, 2)}\n` : `${table(report)}\n`);
+  if (stop.code !== null) {
+    const left = [options.save && "saved", before && "compared"].filter(Boolean).join(" or ");
+    throw new ExitError(`stopped before the end${left && `; nothing was ${left}`}`, stop.code);
+  }
   if (options.save) output.err(`saved ${save(report, checkout?.results ?? process.cwd())}\n`);
   if (!before) return;
   const comparison = compare(before, report);

@@ -30,6 +30,7 @@ export const decoding: readonly Benchmark[] = [
     name: `prefill ${PROMPT.length}`,
     tokens: PROMPT.length,
     flops: 2 * (WEIGHTS - D * VOCABULARY) * PROMPT.length,
+    bytes: 2 * (WEIGHTS - D * VOCABULARY),
     prepare(device) {
       const decoder = model(device);
       const run = (): void => {

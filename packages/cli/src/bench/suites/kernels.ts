@@ -15,6 +15,7 @@ const attentionOf = (L: number, knobs: boolean): Benchmark => ({
   flops: 2 * L * L * H * K,
   bytes: 4 * L * (2 * H + 2 * G) * K,
   work: { name: "attention", sizes: { length: L, heads: H, groups: G, width: K } },
+  target: 2.5,
   prepare(device) {
     const { op } = (kernelCases["attention"] as [AnyCases])[0];
     const inputs = [draw(device, [1, L, H, K], 1), draw(device, [1, L, G, K], 2), draw(device, [1, L, G, K], 3)];

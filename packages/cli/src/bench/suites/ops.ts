@@ -27,6 +27,7 @@ const products = (n: number): Benchmark => ({
   flops: 2 * n ** 3,
   bytes: 12 * n ** 2,
   work: { name: "matmul", sizes: { n } },
+  ...(n >= 1024 && { target: 5 }),
   prepare(device) {
     const [a, b] = [draw(device, [n, n], 1), draw(device, [n, n], 2)];
     const half = cast(b, "bf16");

@@ -52,13 +52,19 @@ function steps(
   };
 }
 
+/** Each weight is read forward, back and by the optimizer, and written by that; its gradient is written and read. */
+const leastBytes = (weights: number): number => 24 * weights;
+
 const mlp = { batch: 256, width: 512, hidden: 2048 };
 
 /** A hidden layer of rectified units. */
 const mlpStep: Benchmark = {
   name: "mlp training step 256x512x2048",
-  flops: 3 * 2 * 2 * mlp.batch * mlp.width * mlp.hidden,
+  // Two products forward, and three back: nobody asks for the gradient of the inputs.
+  flops: 5 * 2 * mlp.batch * mlp.width * mlp.hidden,
+  bytes: leastBytes(2 * mlp.width * mlp.hidden),
   work: { name: "mlp", sizes: mlp },
+  target: 5,
   prepare(device) {
     const { batch, width, hidden } = mlp;
     const [x, y] = [draw(device, [batch, width], 1), draw(device, [batch, width], 2)];
@@ -75,11 +81,18 @@ const mlpStep: Benchmark = {
 
 const sizes = { tokens: 128, width: 256, heads: 4, vocabulary: 512, layers: 2, hidden: 768 };
 
+/** Weights of its products. */
+const transformerWeights =
+  sizes.layers * (4 * sizes.width ** 2 + 3 * sizes.width * sizes.hidden) + sizes.width * sizes.vocabulary;
+
 /** Two layers of a decoder: RMSNorm, causal attention, SwiGLU, an embedding and a head of its own. */
 const transformerStep: Benchmark = {
   name: "transformer training step 128x256",
   tokens: sizes.tokens,
+  flops: 6 * sizes.tokens * transformerWeights + 7 * sizes.layers * sizes.tokens ** 2 * sizes.width,
+  bytes: leastBytes(transformerWeights),
   work: { name: "transformer", sizes },
+  target: 5,
   prepare(device) {
     const { tokens: L, width: D, heads: H, vocabulary: V, layers, hidden: F } = sizes;
     const id = (i: number): number => (i * 7919 + 13) % V;
