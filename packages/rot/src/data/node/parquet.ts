@@ -2,6 +2,7 @@
  * Parquet files, read by a library in a thread of its own: a damaged page can send any parser round in circles or after
  * gigabytes, and a thread can be stopped.
  */
+import { once } from "node:events";
 import { createRequire } from "node:module";
 import { pathToFileURL } from "node:url";
 import { Worker } from "node:worker_threads";
@@ -18,8 +19,9 @@ const MEMORY_MEBIBYTES = 2048;
 /** Real files give thousands of rows in a fraction of it. */
 const SILENCE_MILLISECONDS = 20_000;
 
-/** The thread: plain JavaScript, so that it runs alike from sources and from the build. */
+/** The thread: plain JavaScript, so that it runs alike from sources and from the build. It reads a part when it is asked to. */
 const thread = `
+  const { once } = require("node:events");
   const { parentPort, workerData } = require("node:worker_threads");
   const { path, rowsAtOnce, hyparquet, compressors } = workerData;
   (async () => {
@@ -29,11 +31,13 @@ const thread = `
     const count = Number(metadata.num_rows);
     if (!Number.isSafeInteger(count) || count < 0) throw new Error("it says that it has " + count + " rows");
     for (let begin = 0; begin < count; begin += rowsAtOnce) {
+      await once(parentPort, "message");
       const rowEnd = Math.min(count, begin + rowsAtOnce);
       const rows = await parquetReadObjects({ ...options, metadata, rowStart: begin, rowEnd });
       if (rows.length !== rowEnd - begin) throw new Error("it promises " + count + " rows and ends before");
       parentPort.postMessage({ begin, rows });
     }
+    await once(parentPort, "message");
     parentPort.postMessage({ done: true });
   })().catch((error) => parentPort.postMessage({ error: String(error && error.message).slice(0, 200) }));
 `;
@@ -57,9 +61,11 @@ export async function* readParquet(path: string, silence = SILENCE_MILLISECONDS)
       compressors: resolve("hyparquet-compressors"),
     },
   });
+  worker.on("error", () => {}); // after a part that came too late nobody waits for it any more
   try {
     for (;;) {
-      const message = await next(worker, path, silence);
+      worker.postMessage("next");
+      const message = await reply(worker, path, silence);
       if ("done" in message) return;
       yield message;
     }
@@ -68,40 +74,12 @@ export async function* readParquet(path: string, silence = SILENCE_MILLISECONDS)
   }
 }
 
-type Message = ParquetPart | { readonly done: true };
-
-const waiting = new WeakMap<Worker, { messages: (Message | DatasetError)[]; wake: () => void }>();
-
-/** The next message of the thread, in its order. */
-async function next(worker: Worker, path: string, silence: number): Promise<Message> {
-  const inbox = waiting.get(worker) ?? listen(worker, path);
-  if (inbox.messages.length === 0) {
-    const timer = setTimeout(() => {
-      inbox.messages.push(new DatasetError(`${path}: reading it stands still; the file is damaged`));
-      inbox.wake();
-    }, silence);
-    await new Promise<void>((resolve) => {
-      inbox.wake = resolve;
-    });
-    clearTimeout(timer);
-  }
-  const message = inbox.messages.shift() as Message | DatasetError;
-  if (message instanceof DatasetError) throw message;
+/** What the thread says next. It also ends where its memory does. */
+async function reply(worker: Worker, path: string, silence: number): Promise<ParquetPart | { readonly done: true }> {
+  const [message] = (await once(worker, "message", { signal: AbortSignal.timeout(silence) }).catch((error: Error) => {
+    if (error.name === "AbortError") throw new DatasetError(`${path}: reading it stands still; the file is damaged`);
+    throw new DatasetError(`${path} cannot be read as Parquet: ${error.message}`);
+  })) as [ParquetPart | { readonly done: true } | { readonly error: string }];
+  if ("error" in message) throw new DatasetError(`${path} cannot be read as Parquet: ${message.error}`);
   return message;
-}
-
-function listen(worker: Worker, path: string) {
-  const inbox = { messages: [] as (Message | DatasetError)[], wake: () => {} };
-  const put = (message: Message | DatasetError): void => {
-    inbox.messages.push(message);
-    inbox.wake();
-  };
-  worker.on("message", (message: Message | { error: string }) => {
-    put("error" in message ? new DatasetError(`${path} cannot be read as Parquet: ${message.error}`) : message);
-  });
-  worker.on("error", (error) => {
-    put(new DatasetError(`${path} cannot be read as Parquet: ${error.message}`)); // also where its memory ends
-  });
-  waiting.set(worker, inbox);
-  return inbox;
 }

@@ -1,4 +1,5 @@
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { constants } from "node:buffer";
+import { mkdir, mkdtemp, readdir, readlink, rm, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
@@ -182,6 +183,24 @@ test("all bad rows are counted, the first ten listed", async () => {
 
 test("a limit ends the reading early", async () => {
   expect((await read("a.jsonl", `${`${row()}\n`.repeat(100)}broken`, { limit: 3 })).samples).toHaveLength(3);
+});
+
+test.runIf(process.platform === "linux")("a file is closed, however little of it was wanted", async () => {
+  const count = 100_000; // more than is buffered on the way
+  const path = join(folder, "a.csv");
+  await writeFile(path, `question,cot,answer\n${"Q,C,A\n".repeat(count)}`);
+  expect((await readDataset(path, { limit: 3 })).samples).toHaveLength(3);
+  const open = await Promise.all(
+    (await readdir("/proc/self/fd")).map((descriptor) => readlink(`/proc/self/fd/${descriptor}`).catch(() => "")),
+  );
+  expect(open).not.toContain(path);
+});
+
+test("JSON that no string could hold is refused before it is read", async () => {
+  const path = join(folder, "a.json");
+  await writeFile(path, "[");
+  await truncate(path, constants.MAX_STRING_LENGTH + 1); // a hole: it takes no room on the disk
+  await expect(readDataset(path)).rejects.toThrow("so much JSON is read as .jsonl only");
 });
 
 test.for([

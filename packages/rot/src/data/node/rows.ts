@@ -1,19 +1,20 @@
 /** The rows of a file, one after another, each with its place: JSON lines, JSON, CSV, Parquet and plain text. */
+import { constants } from "node:buffer";
 import { createReadStream } from "node:fs";
-import { open, stat } from "node:fs/promises";
+import { open, readFile, stat } from "node:fs/promises";
 import { basename, extname } from "node:path";
+import { pipeline } from "node:stream";
 import { parse as parseCsv } from "csv-parse";
 import type { Row } from "../formats.ts";
 import { type BadRow, DatasetError } from "../sample.ts";
+import { type Line, LONGEST_LINE, readLines } from "./lines.ts";
 import { readParquet } from "./parquet.ts";
 
 /** A row at its place, or what is wrong there. */
 export type Placed = { readonly place: string; readonly row: Row } | BadRow;
 
-/** No chain of thought is longer; without a bound one line could fill the memory. */
-const LONGEST_LINE = 16 * 2 ** 20;
-/** Formats that must be read as a whole. */
-const LARGEST_WHOLE = 2 ** 30;
+/** Bytes of a file that is read as a whole: a string holds no more. */
+const LARGEST_WHOLE = constants.MAX_STRING_LENGTH;
 
 /**
  * Reads the rows of a file by the ending of its name: `.jsonl` and `.ndjson`, `.json`, `.csv`, `.parquet`, `.txt`.
@@ -62,55 +63,8 @@ const readers: Readonly<Record<string, (path: string) => AsyncGenerator<Placed>>
   ".txt": textLines,
 };
 
-/** A line of a file, decoded. */
-interface Line {
-  readonly place: string;
-  readonly text: string;
-  /** Whether a newline ends it. */
-  readonly ended: boolean;
-}
-
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
-
-async function* lines(path: string): AsyncGenerator<Line | BadRow> {
-  const name = basename(path);
-  let number = 0;
-  let rest: Buffer[] = [];
-  let length = 0;
-  const line = (ended: boolean): Line | BadRow => {
-    const place = `${name}:${++number}`;
-    const bytes = Buffer.concat(rest);
-    rest = [];
-    const tooLong = length > LONGEST_LINE;
-    length = 0;
-    if (tooLong) return { place, reason: `the line is longer than ${LONGEST_LINE / 2 ** 20} MiB` };
-    try {
-      const text = decoder.decode(bytes);
-      return { place, text: number === 1 ? text.replace(/^\uFEFF/, "") : text, ended };
-    } catch {
-      return { place, reason: "the line is not UTF-8" };
-    }
-  };
-  for await (const chunk of createReadStream(path) as AsyncIterable<Buffer>) {
-    let at = 0;
-    for (let end = chunk.indexOf(10); end >= 0; end = chunk.indexOf(10, at)) {
-      take(chunk.subarray(at, end));
-      yield line(true);
-      at = end + 1;
-    }
-    take(chunk.subarray(at));
-  }
-  if (length > 0) yield line(false);
-
-  function take(bytes: Buffer): void {
-    length += bytes.length;
-    if (length <= LONGEST_LINE) rest.push(bytes);
-    else rest = [];
-  }
-}
-
 async function* jsonLines(path: string): AsyncGenerator<Placed> {
-  for await (const line of lines(path)) {
+  for await (const line of readLines(path)) {
     if ("reason" in line) yield line;
     else if (line.text.trim() !== "") yield parseLine(line);
   }
@@ -133,21 +87,16 @@ const isObject = (value: unknown): value is Record<string, unknown> =>
   typeof value === "object" && value !== null && !Array.isArray(value);
 
 async function* textLines(path: string): AsyncGenerator<Placed> {
-  for await (const line of lines(path)) {
+  for await (const line of readLines(path)) {
     if ("reason" in line) yield line;
     else if (line.text.trim() !== "") yield { place: line.place, row: line.text.replace(/\r$/, "") };
   }
 }
 
 async function whole(path: string): Promise<string> {
-  const handle = await open(path);
-  try {
-    const { size } = await handle.stat();
-    if (size > LARGEST_WHOLE) throw new DatasetError(`${path} has ${size} bytes: so much JSON is read as .jsonl only`);
-    return decoder.decode(await handle.readFile()).replace(/^\uFEFF/, "");
-  } finally {
-    await handle.close();
-  }
+  const { size } = await stat(path);
+  if (size > LARGEST_WHOLE) throw new DatasetError(`${path} has ${size} bytes: so much JSON is read as .jsonl only`);
+  return new TextDecoder("utf-8", { fatal: true }).decode(await readFile(path));
 }
 
 /** An array of objects, or an object that holds one array of them, as `{"data": […]}`. */
@@ -174,9 +123,15 @@ async function* json(path: string): AsyncGenerator<Placed> {
 }
 
 async function* csv(path: string): AsyncGenerator<Placed> {
-  const parser = createReadStream(path).pipe(
-    parseCsv({ bom: true, columns: true, info: true, max_record_size: LONGEST_LINE, relax_column_count: true }),
-  );
+  const parser = parseCsv({
+    bom: true,
+    columns: true,
+    info: true,
+    max_record_size: LONGEST_LINE,
+    relax_column_count: true,
+  });
+  // What goes wrong with the file ends the parser, and who leaves the parser early closes the file.
+  pipeline(createReadStream(path), parser, () => {});
   for await (const { record, info } of parser as AsyncIterable<{
     record: Record<string, unknown>;
     info: { lines: number; error?: { code: string } };

@@ -1,10 +1,8 @@
 /** The numbers of all rows, and what the statistics file says of them. */
+import type { Encoding } from "../../render/vision.ts";
 import type { BadRow } from "../sample.ts";
 import type { Measured } from "./measure.ts";
 import { type Distribution, summarize } from "./statistics.ts";
-
-/** How a strip becomes latents. */
-export type Encoding = "exact" | "reference";
 
 /** `{dataset}_{split}_stats.json`: the reference's fields, then ours. Lengths are of every row that was kept. */
 export interface Statistics {

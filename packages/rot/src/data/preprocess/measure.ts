@@ -1,8 +1,8 @@
 /** What a sample costs: characters, pixels, latents and tokens. */
-import { fetchImageSize, ImageError, type ImageProcessor } from "@rot/models";
+import { ImageError, type ImageProcessor } from "@rot/models";
 import { answerTokens, type Markers, questionTokens } from "../../methods/rot/prompt.ts";
-import { encodeExact } from "../../render/encode.ts";
 import type { Renderer, Strip } from "../../render/strip.ts";
+import { type LatentGrid, latentGrid } from "../../render/vision.ts";
 import type { Sample } from "../sample.ts";
 
 /** What turns text into tokens of a model. */
@@ -24,17 +24,11 @@ export interface Measured {
   readonly characters: number;
   readonly lines: number;
   readonly words: number;
-  /** Latents of the exact encoding, and its rows. */
-  readonly exact: Grid;
-  /** Latents of the reference's encoding, and its rows; null where the reference fails: the strip is too wide for it. */
-  readonly reference: Grid | null;
+  readonly exact: LatentGrid;
+  /** Null where the reference fails: the strip is too wide for it. */
+  readonly reference: LatentGrid | null;
   /** Null without a tokenizer. */
   readonly tokens: SampleTokens | null;
-}
-
-interface Grid {
-  readonly tokens: number;
-  readonly rows: number;
 }
 
 /** The text tokens of a sample. */
@@ -54,22 +48,20 @@ export interface SampleTokens {
  */
 export function measure(sample: Sample, { renderer, processor, prompting }: Measure): Measured {
   const strip = renderer.strip(sample.cot);
-  const cell = processor.config.patchSize * processor.config.mergeSize;
   return {
     strip,
     characters: characters(sample.cot),
     lines: sample.cot.split("\n").length,
     words: words(sample.cot),
-    exact: { tokens: encodeExact(strip, { cell }).cells, rows: Math.ceil(strip.height / cell) },
-    reference: referenceGrid(strip, processor, cell),
+    exact: latentGrid(strip, "exact", processor),
+    reference: referenceGrid(strip, processor),
     tokens: prompting ? tokensOf(sample, prompting) : null,
   };
 }
 
-function referenceGrid(strip: Strip, processor: ImageProcessor, cell: number): Grid | null {
+function referenceGrid(strip: Strip, processor: ImageProcessor): LatentGrid | null {
   try {
-    const { width, height } = processor.targetSize(fetchImageSize(strip));
-    return { tokens: (width / cell) * (height / cell), rows: height / cell };
+    return latentGrid(strip, "reference", processor);
   } catch (error) {
     if (error instanceof ImageError) return null;
     throw error;

@@ -2,7 +2,7 @@
 import type { ImageProcessorConfig } from "@rot/models";
 import type { Tensor } from "@rot/tensor";
 import type { Strip } from "../../render/strip.ts";
-import type { Encoding } from "../preprocess/collect.ts";
+import type { Encoding } from "../../render/vision.ts";
 
 /** Counts up when the same strip, tower and settings would give other targets, so that older entries are not found. */
 const COMPUTATION = 1;

@@ -6,7 +6,7 @@ import { tensor, untaped } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { dejaVuSans } from "../../render/node/dejavu.ts";
 import { createRenderer, type Strip } from "../../render/strip.ts";
-import { exactPixelValues, referencePixelValues } from "../../render/vision.ts";
+import { encodings, latentGrid, pixelValuesOf } from "../../render/vision.ts";
 import { targetKey, towerKey } from "./key.ts";
 import { targetCache } from "./node/target-cache.ts";
 import { computeTargets } from "./targets.ts";
@@ -34,36 +34,34 @@ function counted(model: VisionLanguageModel): { readonly model: VisionLanguageMo
   return { model: Object.assign(Object.create(model) as VisionLanguageModel, { imageFeatures }), grids };
 }
 
-test("targets of many strips in a call are those of each alone, in both encodings", async ({ device }) => {
+test("targets are what the tower sees in each strip, in both encodings", async ({ device }) => {
   const { model } = randomModel(presets.tiny, device, { seed: 1 });
-  for (const encoding of ["exact", "reference"] as const) {
-    const { model: watched, grids } = counted(model);
-    const packed = await computeTargets(watched, renderer, texts, { processor, encoding });
-    expect(grids).toEqual([4]);
+  for (const encoding of encodings) {
+    const targets = await computeTargets(model, renderer, texts, { processor, encoding });
     for (const [i, text] of texts.entries()) {
-      const strip = renderer.strip(text);
-      const make =
-        encoding === "exact" ? exactPixelValues(strip, processor.config) : referencePixelValues(strip, processor);
-      const { pixelValues, patchLength, imageGridThw } = make;
+      const { pixelValues, patchLength, imageGridThw } = pixelValuesOf(renderer.strip(text), encoding, processor);
       const pixels = tensor(device, pixelValues, { shape: [pixelValues.length / patchLength, patchLength] });
       const { tokens } = untaped(() => model.imageFeatures(pixels, imageGridThw));
-      const got = packed[i]!;
+      const got = targets[i]!;
       expect([got.rows, got.columns]).toEqual(tokens.shape);
       await expect(tensor(device, got.data, { shape: [got.rows, got.columns] })).toBeClose(tokens, { absolute: 1e-5 });
     }
   }
 });
 
-test("a call holds no more patches than it may, and a long strip is looked at in pieces", async ({ device }) => {
+test("a long strip is looked at in pieces, and every piece alone: no bit depends on its neighbours", async ({
+  device,
+}) => {
   const { model, grids } = counted(randomModel(presets.tiny, device, { seed: 1 }).model);
   const long = "9 * 9 = 81, ".repeat(60); // more than 200 columns, two pieces
-  const [first, second] = await computeTargets(model, renderer, [long, "x"], { processor, batch: 1 });
+  const both = await computeTargets(model, renderer, [long, "x"], { processor });
   expect(grids).toEqual([1, 1, 1]);
-  expect(first!.rows).toBeGreaterThan(200);
-  expect(second!.rows).toBe(1);
+  expect(both.map(({ rows }) => rows)).toEqual([latentGrid(renderer.strip(long), "exact", processor).tokens, 1]);
+  expect(both[0]!.rows).toBeGreaterThan(200);
+  expect(await computeTargets(model, renderer, ["x"], { processor })).toEqual(both.slice(1));
 });
 
-test("a warm cache calls no tower, and gives the same bits; a chain that is new is looked at alone", async ({
+test("a warm cache calls no tower, and gives the same bits; only a chain that is new is looked at", async ({
   device,
 }) => {
   const { model, weights, config } = randomModel(presets.tiny, device, { seed: 1 });
@@ -78,10 +76,10 @@ test("a warm cache calls no tower, and gives the same bits; a chain that is new 
       const cold = await computeTargets(watched, renderer, texts, { processor, cache });
       const warm = await computeTargets(watched, renderer, texts, { processor, cache });
       expect(warm).toEqual(cold);
-      expect(grids).toEqual([4]);
+      expect(grids).toEqual([1, 1, 1, 1]);
       const more = await computeTargets(watched, renderer, ["new", ...texts], { processor, cache });
       expect(more.slice(1)).toEqual(cold);
-      expect(grids).toEqual([4, 1]);
+      expect(grids).toEqual([1, 1, 1, 1, 1]);
     }
   } finally {
     await rm(folder, { recursive: true });

@@ -5,8 +5,7 @@
 import { createHash, randomUUID } from "node:crypto";
 import { mkdir, open, readdir, rename, rm, stat, utimes, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { ShapeError, UsageError } from "@rot/tensor";
-import { fromBf16, toBf16 } from "../bf16.ts";
+import { fromBf16, ShapeError, toBf16, UsageError } from "@rot/tensor";
 import type { Targets, TargetStore } from "../targets.ts";
 
 /** How a cache keeps targets. */
@@ -91,8 +90,9 @@ export async function targetCache(
       if (data.length !== rows * columns) {
         throw new ShapeError(`targets of ${rows} x ${columns} have ${data.length} values`);
       }
-      const values = dtype === "f32" ? bytesOf(data) : bytesOf(toBf16(data));
-      const kept = dtype === "f32" ? targets : { rows, columns, data: fromBf16(toBf16(data)) };
+      const stored = dtype === "f32" ? data : Uint16Array.from(data, toBf16);
+      const values = bytesOf(stored);
+      const kept = dtype === "f32" ? targets : { rows, columns, data: Float32Array.from(stored, fromBf16) };
       const size = HEADER + values.length;
       if (size > limitBytes) return kept;
       await mkdir(join(folder, key.slice(0, 2)), { recursive: true });
@@ -144,7 +144,8 @@ async function read(path: string, key: string, dtype: "f32" | "bf16"): Promise<T
       at += got;
     }
     if (!header(key, rows, columns, values).equals(head)) return "damaged";
-    const data = dtype === "f32" ? new Float32Array(values.buffer) : fromBf16(new Uint16Array(values.buffer));
+    const data =
+      dtype === "f32" ? new Float32Array(values.buffer) : Float32Array.from(new Uint16Array(values.buffer), fromBf16);
     return { rows, columns, data };
   } finally {
     await handle.close();
