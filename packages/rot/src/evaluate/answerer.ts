@@ -4,10 +4,11 @@
  * Axes: B sequences · T latents · D model width
  */
 import { NumericError, TokenizerError } from "@rot/models";
-import { gatherRows, keep, key, pad, scope, type Tensor, tensor, untaped } from "@rot/tensor";
+import { keep, key, pad, scope, type Tensor, tensor, untaped } from "@rot/tensor";
 import type { Sample } from "../data/sample.ts";
 import { prefill } from "../latent/rollout.ts";
 import {
+  ANSWER_ROOM,
   type AnswerTokens,
   closeThought,
   fits,
@@ -66,7 +67,7 @@ export class Answerer {
 
   /** The answers of some samples, by their number; the reason of those that have none. */
   async answers(numbers: readonly number[]): Promise<ReadonlyMap<number, readonly Answered[] | string>> {
-    const fitting = numbers.filter((i) => this.#fitting.includes(i));
+    const fitting = numbers.filter((i) => this.#reasons[i] === null);
     const answered = fitting.length > 0 ? await this.#answerOrFail(fitting) : new Map<number, string>();
     for (const i of numbers) if (!answered.has(i)) answered.set(i, this.#reasons[i] as string);
     return answered;
@@ -98,7 +99,7 @@ export class Answerer {
   async #answerInText(numbers: readonly number[], add: (answers: readonly Answered[]) => void): Promise<void> {
     const { model } = this.#subject;
     const from = performance.now();
-    const prefilled = prefill(model, this.#promptsOf(numbers), Math.min(this.#options.maxNewTokens, 256));
+    const prefilled = prefill(model, this.#promptsOf(numbers), Math.min(this.#options.maxNewTokens, ANSWER_ROOM));
     try {
       await model.device.sync();
       const read = performance.now() - from;
@@ -132,6 +133,7 @@ export class Answerer {
       for (const arm of this.#options.arms) {
         const begun = performance.now();
         const given = arm === "own" ? null : this.#replaced(arm, numbers, own, donors);
+        held.push(...(given ?? []));
         const prefilled = given
           ? readThought(model, this.#promptsOf(numbers), given, markers)
           : closeThought(model, thought, markers);
@@ -147,7 +149,6 @@ export class Answerer {
         } finally {
           prefilled.last.dispose();
           if (given) prefilled.cache.dispose();
-          for (const latent of given ?? []) latent.dispose();
         }
       }
     } finally {
@@ -212,14 +213,18 @@ export class Answerer {
     const next = numbers.map((i) => this.#fitting[(this.#fitting.indexOf(i) + 1) % this.#fitting.length] as number);
     const outside = [...new Set(next.filter((i) => !numbers.includes(i)))];
     const found: Tensor[] = [];
-    for (let at = 0; at < outside.length; at += this.#options.batchSize) {
-      found.push(...(await this.#latentsOf(outside.slice(at, at + this.#options.batchSize))));
+    try {
+      for (let at = 0; at < outside.length; at += this.#options.batchSize) {
+        found.push(...(await this.#latentsOf(outside.slice(at, at + this.#options.batchSize))));
+      }
+      return next.map((i) => {
+        const inside = numbers.indexOf(i);
+        const donor = (inside >= 0 ? own[inside] : found[outside.indexOf(i)]) as Tensor;
+        return keep(donor.alias());
+      });
+    } finally {
+      for (const latent of found) latent.dispose();
     }
-    const donors = next.map((i) => {
-      const inside = numbers.indexOf(i);
-      return (inside >= 0 ? own[inside] : found[outside.indexOf(i)]) as Tensor;
-    });
-    return donors.map((donor) => keep(donor.alias()));
   }
 
   async #latentsOf(numbers: readonly number[]): Promise<Tensor[]> {
@@ -251,10 +256,7 @@ export class Answerer {
     const mean = untaped(() =>
       scope(() => {
         const each = tensor(model.device, counts.slice(0, steps), { shape: [steps, 1] });
-        return gatherRows(
-          sum,
-          Int32Array.from({ length: steps }, (_, t) => t),
-        ).div(each);
+        return sum.slice([0, steps]).div(each);
       }),
     );
     sum.dispose();

@@ -1,5 +1,6 @@
 import { expect, test } from "vitest";
-import { answersEqual, checkAnswer, extractAnswer, numberOf, referenceAnswer } from "./answers.ts";
+import { answersEqual, checkAnswer, extractAnswer, referenceAnswer } from "./answers.ts";
+import { numberOf } from "./numbers.ts";
 
 test.for<[string, number | null]>([
   ["18", 18],
@@ -44,6 +45,33 @@ test.for<[string, number | null]>([
   ["1/0", null],
   ["(1, 2)", null],
   ["1,23", null],
+  ["1.5e-3", 0.0015],
+  ["1.5 × 10^3", 1500],
+  ["-2\\times10^{-3}", -0.002],
+  ["1 000", 1000],
+  ["12\\,345.5", 12345.5],
+  ["1 000 1", null],
+  ["2 million", 2_000_000],
+  ["7½", 7.5],
+  ["２５", 25],
+  ["(5)", 5],
+  ["**5**", 5],
+  ["\\(5\\)", 5],
+  ["≈ 5", 5],
+  ["about 5 km", 5],
+  ["USD 5", 5],
+  ["10¢", 10],
+  ["20°C", 20],
+  ["18元", 18],
+  ["3 * 6 = 18", 18],
+  ["5 a day", 5],
+  ["3x", null],
+  ["3 x", null],
+  ["2xy", null],
+  ["3x^2", null],
+  ["6\\pi", null],
+  ["5k", null],
+  ["3 or 4", null],
 ])("%s is the number %s", ([text, value]) => {
   expect(numberOf(text)).toBe(value);
 });
@@ -55,7 +83,17 @@ test.for<[string, string | null]>([
   ["so $M=\\boxed{2220}$.", "2220"],
   ["\\boxed{1} and then \\boxed{\\frac{1}{2}}", "\\frac{1}{2}"],
   ["The answer is: 42.", "42"],
-  ["The answer is 42 apples, of 50.", "50"],
+  ["The answer is 42 apples, of 50.", "42"],
+  ["The answer is 3 + 2 = 5 because 9 - 4 is.", "5"],
+  ["The answer is 18. So of 20 there are 2 left", "18"],
+  ["The final answer is: **18**.", "18"],
+  ["**Answer:** 18 apples, of 20", "18"],
+  ["Let me answer step by step.\n3 + 4 = 7\nAnd 7 + 1 = 8", "8"],
+  ["The answer is Evelyn.", "Evelyn"],
+  ["### Step 1: add\n3 + 4 = 7\n### Final Answer\n\n\\boxed{7}", "7"],
+  ["3 + 4 = 7\n### Answer: 7 apples", "7"],
+  ["### **7**", "7"],
+  ["2 * 10^3", "2 * 10^3"],
   ["Answer: -3/4", "-3/4"],
   ["Therefore, she has 3 apples and 5 pears = 8", "8"],
   ["16-3-4=9", "9"],
@@ -82,6 +120,13 @@ test.for<[string, string, boolean]>([
   ["### \\text{Evelyn}", "Evelyn", true],
   ["### 2\\sqrt{3}", "2\\sqrt{ 3 }", true],
   ["### 12 apples", "12", true],
+  ["### 3x", "3", false],
+  ["### 3x", "2x", false],
+  ["### 3x^2", "3x^3", false],
+  ["### 3x", "$3x$", true],
+  ["### A", "\\text{(A)}", true],
+  ["### 2 million", "2", false],
+  ["### -0", "0", true],
   ["", "12", false],
   ["### 12", "twelve", false],
   ["### 123456789", "123456788", false],
@@ -130,6 +175,10 @@ test("a text of 100,000 characters is no trap", () => {
     " ".repeat(100_000) + "x",
     "1 ".repeat(50_000),
     "a-".repeat(50_000),
+    `x=${" ".repeat(100_000)}!`,
+    "1 000".repeat(20_000),
+    "* ".repeat(50_000),
+    "$".repeat(100_000),
   ]) {
     expect(checkAnswer(text, "no").correct).toBe(false);
     expect(checkAnswer(text, "no", "reference").correct).toBe(false);

@@ -1,5 +1,6 @@
 /** Whether an answer is right: taken out of what a model wrote, read as a number where it is one, and compared. */
-import { braced, latexText } from "./latex.ts";
+import { braced, latexText, withoutMarkup } from "./latex.ts";
+import { lastNumber, numberOf } from "./numbers.ts";
 
 /** How answers are found and compared. `reference` is the rule of the published evaluation, faults included. */
 export type AnswerRule = "robust" | "reference";
@@ -32,13 +33,10 @@ export function checkAnswer(prediction: string, truth: string, rule: AnswerRule 
 const statedAnswer = (truth: string): string =>
   /#{3,}/.test(truth) || lastBoxed(truth) !== null ? (extractAnswer(truth) ?? "") : truth.trim();
 
-const NUMBER = String.raw`\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+`;
-const POWER = String.raw`(?:e[+-]?\d+)?`;
-const SIGNED = String.raw`[-+−–]?\s?[$€£¥]?\s?[-+−–]?\s?(?:${NUMBER})${POWER}(?:\s?/\s?(?:${NUMBER}))?\s?%?`;
-/** A sign after a digit or a letter is a minus between two numbers or a hyphen, not the sign of the second. */
-const numbers = new RegExp(String.raw`(?<![\w.)])${SIGNED}|(?:${NUMBER})${POWER}(?:\s?/\s?(?:${NUMBER}))?\s?%?`, "gi");
-/** Words that announce an answer; what stands after the last of them counts. */
-const announcements = /(?:answer(?:\s+is)?|答案是|therefore|thus|hence|so)\s*[:：,]?\s/gi;
+/** What announces an answer. */
+const announcement = /answer(?:\s+is\s*[:：]?|\s*[:：])|答案(?:是|为)?\s*[:：]?/gi;
+/** Lines after `###` that are headings of Markdown, and no answers. */
+const heading = /^\W*(?:final|answer|step|solution|conclusion|result|verif|check|summary|explanation|答案)/i;
 
 /**
  * The answer in a text: after the last `###` or `####`, in the last `\boxed{…}`, after the last "answer is", or else the
@@ -50,16 +48,15 @@ export function extractAnswer(text: string): string | null {
   const marked = text.split(/#{3,}/);
   if (marked.length > 1) {
     const line = firstLine(marked.at(-1) as string);
-    if (line !== "") return line;
+    if (line !== "" && !heading.test(line)) return line;
   }
   const boxed = lastBoxed(text);
   if (boxed !== null) return boxed;
   const plain = latexText(text);
-  const announced = [...plain.matchAll(announcements)].at(-1);
-  if (announced && /answer|答案/i.test(announced[0])) {
-    const line = firstLine(plain.slice(announced.index + announced[0].length)).replace(/\.$/, "");
-    const number = lastNumber(line);
-    if (number !== null || line !== "") return number ?? line;
+  const announced = [...plain.matchAll(announcement)].at(-1);
+  if (announced) {
+    const line = firstLine(plain.slice(announced.index + announced[0].length).replace(/^[\s*_]+/, ""));
+    if (line !== "") return lastNumber(untilWords(line)) ?? lastNumber(line) ?? line;
   }
   const number = lastNumber(plain);
   if (number !== null) return number;
@@ -67,13 +64,10 @@ export function extractAnswer(text: string): string | null {
   return whole === "" ? null : whole;
 }
 
-const firstLine = (text: string): string =>
-  text
-    .trim()
-    .split(/\r?\n|<\|im_end\|>/)[0]
-    ?.trim() ?? "";
+const firstLine = (text: string): string => withoutMarkup(text.trim().split(/\r?\n|<\|im_end\|>/)[0] ?? "");
 
-const lastNumber = (text: string): string | null => text.match(numbers)?.at(-1)?.trim() ?? null;
+/** What stands before the first word: `3 + 2 = 5` of `3 + 2 = 5 apples, of 7`. */
+const untilWords = (line: string): string => line.slice(0, /[a-z]{2}/i.exec(line)?.index);
 
 /** What stands in the last `\boxed{…}`, whose braces may hold others. */
 function lastBoxed(text: string): string | null {
@@ -89,36 +83,12 @@ export function answersEqual(a: string, b: string): boolean {
   return bare(a) === bare(b);
 }
 
-/** A text without what carries no meaning: LaTeX layout, case, blanks, a final dot. */
+/** A text without what carries no meaning: markup, LaTeX layout, case, blanks, a final dot, brackets around one letter. */
 const bare = (text: string): string =>
-  latexText(text)
+  withoutMarkup(latexText(text))
     .toLowerCase()
     .replace(/[\s$]/g, "")
-    .replace(/[.。]$/, "");
-
-/**
- * The number that an answer is: signs, thousands separators, fractions, mixed numbers, percent signs (`50%` is 50),
- * currencies and units around it are understood.
- *
- * @returns null when it is no number
- */
-export function numberOf(answer: string): number | null {
-  const text = latexText(answer)
-    .replace(/[−–]/g, "-")
-    .trim()
-    .replace(/[.。]$/, "");
-  const whole = new RegExp(
-    String.raw`^(?:[a-z]\s*=\s*)?(?<sign>[-+]?)\s*[$€£¥]?\s*(?<minus>[-+]?)\s*(?:(?<mixed>\d+)\s+(?=\d+\s?/))?(?<top>(?:${NUMBER})${POWER})(?:\s*/\s*(?<sign2>-?)(?<bottom>${NUMBER}))?\s*(?:%|°|[$€£¥])?(?:\s*[a-zµ][a-z²³/^.\s-]*\d?)?$`,
-    "iu",
-  ).exec(text);
-  if (!whole?.groups) return null;
-  const { sign, minus, mixed, top, bottom, sign2 } = whole.groups;
-  const parse = (digits: string): number => Number(digits.replaceAll(",", ""));
-  const value = parse(top as string) / (bottom === undefined ? 1 : parse(bottom)) + (mixed ? parse(mixed) : 0);
-  if (!Number.isFinite(value)) return null;
-  const negative = [sign, minus, sign2].filter((s) => s === "-").length % 2 === 1;
-  return negative ? -value : value;
-}
+    .replace(/^\(([a-z])\)$/, "$1");
 
 /** The published patterns, in their order; each finds an unsigned number. */
 const referencePatterns = [

@@ -2,7 +2,8 @@
 import { appendFileSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { type Device, stack, type Tensor } from "@rot/tensor";
+import { ContextError } from "@rot/models";
+import { type Device, openDevice, stack, type Tensor, zeros } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
 import { afterAll } from "vitest";
 import { openGolden } from "../../test/tools/golden-bundle.ts";
@@ -126,6 +127,29 @@ test("the mean is over all samples at each step, and others' latents are the nex
   }
 });
 
+test("latents of other questions leave nothing on the device, nor do latents that do not fit", async ({
+  device: shared,
+}) => {
+  await open(shared); // writes the bundle
+  // One of its own: on the other there is what earlier tests have left to the garbage collector.
+  using device = await openDevice({ notice: () => {} });
+  const { bundle, subject } = await open(device);
+  const { markers, policy, source } = subject.latents as NonNullable<Subject["latents"]>;
+  const tooLong = () =>
+    generateAnswers(subject.model, source, [questionTokens(bundle, "1+1?", markers)], {
+      policy,
+      markers,
+      tokenizer: bundle.tokenizer,
+      maxNewTokens: 1,
+      stop: subject.stop,
+      replace: () => [zeros(device, [subject.model.maxPositions, subject.model.width])],
+    });
+  const before = device.memory().live;
+  await rowsOf(subject, { arms: ["own", "other"], batchSize: 1, maxNewTokens: 1 }, samples.slice(0, 2));
+  await expect(tooLong()).rejects.toThrow(ContextError);
+  expect(device.memory().live).toBe(before);
+});
+
 test("samples that leave no room, and scores that are no numbers, fail alone and count as wrong", async ({
   device,
 }) => {
@@ -208,6 +232,7 @@ const row = (id: string, extra: Partial<Row> = {}): Row => ({
   predicted_answer: "1",
   is_correct: true,
   latents: 4,
+  reasoning: "latents",
   tokens: 2,
   finish: "stop",
   seconds: 0.5,
@@ -241,6 +266,15 @@ test("rows add up", () => {
       zeros: { total: 1, score: { pass_at_1: 0, interval_of: "samples" } },
     },
   });
+});
+
+test("tokens of a chain in text are counted once, and are no latents that were used", async ({ device }) => {
+  expect(summarize([row("a", { reasoning: "text", latents: 4, tokens: 6 })]).arms.own?.tokens_per_second).toBe(12);
+  const { subject } = await open(device);
+  const text = await rowsOf({ ...subject, latents: null, chain: true }, { measure: () => ({ tokens: 9, latents: 3 }) });
+  for (const { reasoning, latents, used_ratio: used, compression_ratio: drawn } of text) {
+    expect({ reasoning, latents, used, drawn }).toEqual({ reasoning: "text", latents: 3, used: null, drawn: 3 });
+  }
 });
 
 test.for(["json", "jsonl"] as const)("results in %s survive kills, and are gone on with", async (format) => {
@@ -279,6 +313,9 @@ test.for(["json", "jsonl"] as const)("results in %s survive kills, and are gone 
   expect([...third.done]).toEqual(["a", "b", "c"]);
   await third.finish();
   expect(readFileSync(file, "utf8")).toBe(text);
-  writeFileSync(file, "what is this\n");
-  await expect(openResults(file, { ...given, resume: true })).rejects.toThrow(/is no result of rot-cli evaluate/);
+  // The published script's own results say of no settings.
+  for (const other of ["what is this\n", '{"total_samples": 0, "sample_results": []}']) {
+    writeFileSync(file, other);
+    await expect(openResults(file, { ...given, resume: true })).rejects.toThrow(/is no result of rot-cli evaluate/);
+  }
 });

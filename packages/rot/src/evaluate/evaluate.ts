@@ -22,7 +22,7 @@ export async function* evaluate(
   samples: readonly Sample[],
   options: EvaluateOptions,
 ): AsyncGenerator<readonly Row[], void, undefined> {
-  checkOptions(subject, samples, options);
+  checkEvaluation(subject, samples, options);
   const answerer = new Answerer(subject, samples, options);
   try {
     const left = [...samples.keys()].filter((i) => !options.done?.has((samples[i] as Sample).id));
@@ -37,7 +37,12 @@ export async function* evaluate(
   }
 }
 
-function checkOptions(
+/**
+ * What {@link evaluate} looks at first.
+ *
+ * @throws {UsageError} when an arm or a number of seeds makes no sense here
+ */
+export function checkEvaluation(
   { latents }: Subject,
   samples: readonly Sample[],
   { arms, seeds, temperature }: EvaluateOptions,
@@ -74,7 +79,7 @@ function rowsOf(
 type Said = Omit<Answered, "finish" | "latents"> & Pick<Row, "finish" | "latents"> & { readonly error?: string };
 
 function rowOf(
-  { tokenizer }: Subject,
+  { tokenizer, latents: thinks }: Subject,
   sample: Sample,
   chain: Measured | null,
   answer: Said,
@@ -94,10 +99,11 @@ function rowOf(
     prediction: error === undefined ? text : `ERROR: ${error}`,
     ...(verdict && { predicted_answer: verdict.predicted, is_correct: verdict.correct }),
     latents,
+    reasoning: thinks ? "latents" : "text",
     tokens: ids.length,
     finish,
     seconds,
     compression_ratio: chain && chain.tokens / chain.latents,
-    used_ratio: chain && latents ? chain.tokens / latents : null,
+    used_ratio: chain && thinks && latents ? chain.tokens / latents : null,
   };
 }

@@ -26,6 +26,23 @@ export function latexText(text: string): string {
   return result.replace(/[{}]/g, "");
 }
 
+/** What stands around a formula. */
+const formula = /^(?:\\\((.*)\\\)|\\\[(.*)\\\]|\$+([^$]*)\$+)$/s;
+
+/** A text without blanks, Markdown's emphasis, a final dot and the signs of a formula around it. */
+export function withoutMarkup(text: string): string {
+  let [begin, end] = [0, text.length];
+  while (begin < end && /[\s*_`]/.test(text[begin] as string)) begin++;
+  while (end > begin && /[\s*_`.。]/.test(text[end - 1] as string)) end--;
+  const inner = text.slice(begin, end);
+  return (
+    formula
+      .exec(inner)
+      ?.slice(1)
+      .find((part) => part !== undefined) ?? inner
+  ).trim();
+}
+
 /** One fraction. A digit before it makes it a mixed number. */
 function fraction(_: string, whole?: string, a?: string, b?: string, c?: string, d?: string): string {
   const [top, bottom] = [(a ?? b ?? "").trim(), (c ?? d ?? "").trim()];

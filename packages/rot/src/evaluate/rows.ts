@@ -19,6 +19,8 @@ export interface Row {
   readonly is_correct?: boolean;
   /** #L: latents, or of a text model tokens of its chain; null of a failed sample. */
   readonly latents: number | null;
+  /** In what the model reasons: what is counted above is part of the tokens below where it is text. */
+  readonly reasoning: "latents" | "text";
   /** Tokens that were written, the stop token aside. */
   readonly tokens: number;
   /** Why the answer ended: at its stop token, for lack of room, or not at all. */
@@ -27,7 +29,7 @@ export interface Row {
   readonly seconds: number;
   /** Text tokens of the chain to the latents that it becomes when it is drawn; null where it is not known. */
   readonly compression_ratio: number | null;
-  /** Text tokens of the chain to the latents that were used. */
+  /** Text tokens of the chain to the latents that were used; null where none were. */
   readonly used_ratio: number | null;
 }
 
@@ -40,7 +42,7 @@ export interface ArmSummary {
   /** #L: mean latents, or tokens of the chain. */
   readonly latents: number;
   readonly seconds_per_sample: number;
-  /** Latents and answer tokens together. */
+  /** Latents and tokens together. */
   readonly tokens_per_second: number;
   /** Answers that ended with their stop token, in percent. */
   readonly stopped: number;
@@ -100,7 +102,7 @@ function summarizeArm(rows: readonly Row[]): ArmSummary {
   const ofFirst = rows.filter(({ seed }) => seed === seeds[0]);
   const latents = meanOf(rows.flatMap((row) => row.latents ?? []));
   const seconds = rows.reduce((sum, row) => sum + row.seconds, 0);
-  const made = rows.reduce((sum, row) => sum + row.tokens + (row.latents ?? 0), 0);
+  const made = rows.reduce((sum, row) => sum + row.tokens + (row.reasoning === "text" ? 0 : (row.latents ?? 0)), 0);
   const isScored = rows.some((row) => row.is_correct !== undefined);
   return {
     total: ofFirst.length,

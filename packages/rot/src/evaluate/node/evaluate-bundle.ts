@@ -4,9 +4,9 @@ import { loadImageProcessor } from "@rot/models/node";
 import { UsageError } from "@rot/tensor";
 import type { LatentPolicy } from "../../bundle/config.ts";
 import type { Bundle } from "../../bundle/node/open-bundle.ts";
-import { measure } from "../../data/preprocess/measure.ts";
 import { dejaVuSans } from "../../render/node/dejavu.ts";
 import { createRenderer } from "../../render/strip.ts";
+import { latentGrid } from "../../render/vision.ts";
 import type { Drawing } from "../../report/latents/drawn.ts";
 import type { EvaluateOptions, Subject } from "../options.ts";
 
@@ -50,11 +50,10 @@ export async function measureOf({ config, base, tokenizer }: Bundle): Promise<No
   const { renderer, processor, encoding } = await drawingOf({ config, base });
   return (cot) => {
     try {
-      const { exact, reference } = measure({ id: 0, question: "", cot, answer: "" }, { renderer, processor });
-      const cells = encoding === "exact" ? exact : reference;
-      return cells && { tokens: tokenizer.encode(cot).length, latents: cells.tokens };
+      const { tokens: latents } = latentGrid(renderer.strip(cot), encoding, processor);
+      return { tokens: tokenizer.encode(cot).length, latents };
     } catch (error) {
-      // A chain that is too long to be drawn has no ratio.
+      // A chain that is too long to be drawn, or too wide to be encoded, has no ratio.
       if (error instanceof UsageError || error instanceof ImageError) return null;
       throw error;
     }

@@ -1,10 +1,12 @@
 /** The answers of an evaluation on disk: line by line while it runs, then one file with settings, rows and summary. Node only. */
-import { appendFile, mkdir, readFile, rm, stat } from "node:fs/promises";
+import { appendFile, mkdir, readFile, rm } from "node:fs/promises";
 import { dirname } from "node:path";
 import { UsageError } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { z } from "zod";
 import type { Sample } from "../../data/sample.ts";
+import { parseJson } from "../../node/json.ts";
+import { isThere } from "../../node/paths.ts";
 import { arms } from "../ablations.ts";
 import { type Row, type Summary, summarize } from "../rows.ts";
 
@@ -102,12 +104,10 @@ function* lines(values: Iterable<unknown>): Generator<Uint8Array> {
 /** The settings and rows of a file: gathered, or finished in either format. A last line that is torn is left out. */
 async function readResults(path: string): Promise<{ settings: Settings | null; rows: Row[] }> {
   const text = await readFile(path, "utf8");
-  const whole = parse(text);
-  if (whole !== undefined && Array.isArray((whole as { sample_results?: unknown }).sample_results)) {
-    const { settings, sample_results } = whole as { settings: unknown; sample_results: unknown[] };
-    return { settings: settingsLine.parse({ settings }).settings as Settings, rows: sample_results.filter(isRow) };
-  }
-  const parsed = text.split("\n").map(parse);
+  const whole = parseJson(text) as { readonly settings?: unknown; readonly sample_results?: unknown } | null;
+  const parsed: unknown[] = Array.isArray(whole?.sample_results)
+    ? [{ settings: whole.settings }, ...(whole.sample_results as unknown[])]
+    : text.split("\n").map(parseJson);
   const first = settingsLine.safeParse(parsed[0]);
   if (!first.success && text.trim() !== "") {
     throw new UsageError(
@@ -115,14 +115,6 @@ async function readResults(path: string): Promise<{ settings: Settings | null; r
     );
   }
   return { settings: first.success ? (first.data.settings as Settings) : null, rows: parsed.filter(isRow) };
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 const isRow = (value: unknown): value is Row => row.safeParse(value).success;
@@ -143,9 +135,3 @@ function checkSettings(before: Settings, now: Settings, path: string): void {
     );
   }
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
