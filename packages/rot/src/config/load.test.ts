@@ -29,9 +29,12 @@ test.for<[string, RegExp]>([
     "model: m\noptimizer:\n  lrr: 0.5\n",
     /^run\.yaml:3:3: there is no key "optimizer\.lrr"; did you mean "optimizer\.lr"\?$/,
   ],
+  ["lr: 1\n", /there is no key "lr"; did you mean "markers\.lr" or "optimizer\.lr"\?$/],
+  ["training:\n  warmup_steps: 1\n", /"training\.warmup_steps"; did you mean "optimizer\.warmup_steps"\?$/],
+  ["learning_rate: 1\n", /there is no key "learning_rate"; did you mean "optimizer\.lr"\?$/],
   ["training:\n  batch_size: 0\n", /^run\.yaml:2:3: training\.batch_size is 0: Too small/],
   ["training:\n  batch_size: many\n", /^run\.yaml:2:3: training\.batch_size is "many": /],
-  ["stage: 3\n", /^run\.yaml:1:1: stage is 3: /],
+  ["stage: 3\n", /^run\.yaml:1:1: stage is "3": /],
   ["loss:\n  latent: mse\n", /latent is "mse": .*"mse_only"/],
   ["a: 1\na: 2\n", /^run\.yaml:2:1: Map keys must be unique/],
   ["a: [1\n", /^run\.yaml:/],
@@ -62,6 +65,32 @@ test("1e-5 is a number, yes is text, and an override of a wrong type names its f
   expect(() => loadConfig(null, [{ path: "optimizer.lrr", value: 1, where: "--set optimizer.lrr" }])).toThrow(
     /^--set optimizer\.lrr: there is no key/,
   );
+});
+
+test("a stage may be written as a number", () => {
+  expect(load("stage: 2").config.stage).toBe("2");
+  expect(loadConfig(null, [{ path: "stage", value: 1, where: "--set stage" }]).config.stage).toBe("1");
+});
+
+test("a list needs no brackets where one is wanted", () => {
+  const { config } = loadConfig(null, [
+    { path: "lora.target_modules", value: "q_proj, v_proj", where: "--set lora.target_modules" },
+    { path: "optimizer.betas", value: "0.9,0.95", where: "--set optimizer.betas" },
+  ]);
+  expect(config.lora.target_modules).toEqual(["q_proj", "v_proj"]);
+  expect(config.optimizer.betas).toEqual([0.9, 0.95]);
+});
+
+test("numbers are read as people write them", () => {
+  expect([".5", "5.", "+3", "-.5e-3", "2E3", "1.2.3", "."].map(parseValue)).toEqual([
+    0.5,
+    5,
+    3,
+    -0.0005,
+    2000,
+    "1.2.3",
+    ".",
+  ]);
 });
 
 test("values are read as people write them", () => {
@@ -140,6 +169,12 @@ test("the published files are read as the published code read them, with a warni
     /data\.cache_dir never.*\n.*image_size never.*\n.*padding never.*\n.*loss_type never/,
   );
   expect(warnings.join("\n")).toMatch(/deepspeed\.config_file has no meaning here/);
+});
+
+test("a published stage 2 in which nothing learns is refused, with its line", () => {
+  expect(refused(published.replace("enable_lora: true", "enable_lora: false"))).toMatch(
+    /^run\.yaml:18:3: stage2\.mode is "none": .*"lm_head"/,
+  );
 });
 
 test("a key that the published code did not know either is refused, with its line", () => {

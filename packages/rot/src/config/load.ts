@@ -4,7 +4,7 @@ import { isMap, isScalar, LineCounter, parseDocument } from "yaml";
 import { z } from "zod";
 import { type RunConfig, schema } from "./schema.ts";
 import { isReferenceConfig, translateReference } from "./reference.ts";
-import { nearest } from "./nearest.ts";
+import { namesOfOthers, nearest } from "./nearest.ts";
 
 /** A mistake in a configuration. The message names the place, the value and the mend. */
 export class ConfigurationError extends UsageError {
@@ -47,9 +47,13 @@ export function loadConfig(file: ConfigFile | null, overrides: readonly Override
   const places = new Map<string, string>();
   const { tree, warnings } = file ? readFile(file, places) : { tree: {} as Tree, warnings: [] };
   for (const { path, value, where } of overrides) {
-    set(tree, path.split("."), value, where);
+    // q_proj,v_proj without brackets is a list where one is wanted.
+    const isList = typeof value === "string" && lists.has(path);
+    set(tree, path.split("."), isList ? parseValue(`[${value}]`) : value, where);
     places.set(path, where);
   }
+  // Stages have names, of which two look like numbers.
+  if (typeof tree["stage"] === "number") tree["stage"] = String(tree["stage"]);
   const parsed = schema.safeParse(tree);
   if (parsed.success) return { config: parsed.data, warnings };
   const lines = parsed.error.issues.flatMap((issue) => {
@@ -57,8 +61,9 @@ export function loadConfig(file: ConfigFile | null, overrides: readonly Override
     if (issue.code === "unrecognized_keys") {
       return issue.keys.map((key) => {
         const full = [...path, key].join(".");
-        const close = nearest(key, keysAt(path));
-        return `${places.get(full) ?? full}: there is no key "${full}"${close ? `; did you mean "${[...path, close].join(".")}"?` : ""}`;
+        const meant = suggestions(key, path);
+        const mend = meant.length > 0 ? `; did you mean ${meant.map((each) => `"${each}"`).join(" or ")}?` : "";
+        return `${places.get(full) ?? full}: there is no key "${full}"${mend}`;
       });
     }
     const full = path.join(".");
@@ -90,6 +95,11 @@ export function configKeys(): readonly {
   return described;
 }
 
+/** Keys whose values are lists. */
+const lists: ReadonlySet<string> = new Set(
+  configKeys().flatMap(({ path, value }) => (Array.isArray(value) ? [path] : [])),
+);
+
 /** The JSON Schema of a configuration file. */
 export const configJsonSchema = (): object => z.toJSONSchema(schema, { io: "input" });
 
@@ -106,6 +116,16 @@ function keysAt(path: readonly string[]): string[] {
   const members =
     section === undefined ? shape : innerShape(Object.hasOwn(shape, section) ? shape[section] : undefined);
   return Object.keys(members ?? {});
+}
+
+/** Keys that an unknown one may have meant: of its name elsewhere, of another trainer's name for it, or spelt nearly so. */
+function suggestions(key: string, section: readonly string[]): readonly string[] {
+  const namesakes = configKeys().filter(({ path }) => path.endsWith(`.${key}`));
+  if (namesakes.length > 0) return namesakes.map(({ path }) => path);
+  const known = namesOfOthers.get(key);
+  if (known !== undefined) return [known];
+  const close = nearest(key, keysAt(section));
+  return close === undefined ? [] : [[...section, close].join(".")];
 }
 
 function readFile({ name, text }: ConfigFile, places: Map<string, string>): { tree: Tree; warnings: string[] } {
@@ -166,8 +186,8 @@ function shown(tree: Tree, path: readonly string[]): string {
 
 /** A value as it is written on a command line or in the environment: a number, true, false, null, a list, or text. */
 export function parseValue(text: string): unknown {
-  if (/^(true|false|null|-?(0|[1-9]\d*)(\.\d+)?(e[+-]?\d+)?)$/i.test(text))
-    return JSON.parse(text.toLowerCase()) as unknown;
+  if (/^(true|false|null)$/i.test(text)) return JSON.parse(text.toLowerCase()) as unknown;
+  if (/^[-+]?((0|[1-9]\d*)(\.\d*)?|\.\d+)(e[+-]?\d+)?$/i.test(text)) return Number(text);
   if (/^\[.*\]$/s.test(text))
     return text
       .slice(1, -1)

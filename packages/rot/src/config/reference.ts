@@ -137,12 +137,9 @@ export function translateReference(tree: Tree, place: (path: string) => string):
   if (get("training.include_vision_loss") === false)
     put(isStage2 ? "loss.stage2_vision_weight" : "loss.vision_weight", 0, "training.include_vision_loss");
   if (isStage2) {
+    const other = get("training.train_lm_head_only") === true ? "lm_head" : "none";
     const mode =
-      get("training.full_finetuning") === true
-        ? "full"
-        : get("training.enable_lora") === false && get("training.train_lm_head_only") === true
-          ? "lm_head"
-          : "lora";
+      get("training.full_finetuning") === true ? "full" : get("training.enable_lora") === false ? other : "lora";
     put("stage2.mode", mode, "training.enable_lora");
   }
   for (const [key, wanted] of [

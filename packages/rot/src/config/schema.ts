@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { latentLosses } from "../latent/losses.ts";
 import { headActivations } from "../methods/rot/head.ts";
+import { encodings } from "../render/vision.ts";
 
 const count = z.int().positive();
 const share = z.number().min(0).max(1);
@@ -40,7 +41,7 @@ export const schema = z.strictObject({
   rendering: z
     .strictObject({
       encoding: z
-        .enum(["exact", "reference"])
+        .enum(encodings)
         .default("exact")
         .describe("exact: one row of patches, no resize; reference: both resizes of the published code"),
       font: z.string().nullable().default(null).describe("TrueType or OpenType file; by default DejaVu Sans"),
