@@ -1,9 +1,9 @@
 /** Our pictures against Pillow's: sizes in every case, pixels over the ink. */
 import { existsSync, readFileSync } from "node:fs";
-import { join, resolve } from "node:path";
-import { fileURLToPath } from "node:url";
+import { join } from "node:path";
 import { PNG } from "pngjs";
 import { describe, expect, test } from "vitest";
+import { drawing, renderFolder } from "../test/tools/golden-render.ts";
 import { createRenderer, type Strip } from "./render/index.ts";
 import { basicLayout } from "./render/layout/basic.ts";
 import { rasterize } from "./render/raster.ts";
@@ -34,27 +34,21 @@ interface GoldenGlyphs {
   }[];
 }
 
-const own = fileURLToPath(new URL("../test/golden/render", import.meta.url));
-const folder = process.env["ROT_GOLDEN_DIR"] ? resolve(process.env["ROT_GOLDEN_DIR"], "render") : own;
-const cases = JSON.parse(readFileSync(join(folder, "cases.json"), "utf8")) as GoldenCase[];
-const readme = readFileSync(join(folder, "README.md"), "utf8").replace(/\s+/g, " ");
-const [fontSize, height, padding] = (/font_size (\d+), height (\d+), padding (\d+)/.exec(readme) ?? [])
-  .slice(1)
-  .map(Number) as [number, number, number];
+const cases = JSON.parse(readFileSync(join(renderFolder, "cases.json"), "utf8")) as GoldenCase[];
 
 /** Bound of the mean absolute difference over the ink, of 255. Without hinting it would be about 14. */
 const bound = 1;
 
 /** The first channel of a PNG. */
 function gray(file: string): { width: number; height: number; data: Uint8Array } {
-  const { width, height: rows, data } = PNG.sync.read(readFileSync(join(folder, file)));
+  const { width, height: rows, data } = PNG.sync.read(readFileSync(join(renderFolder, file)));
   return { width, height: rows, data: Uint8Array.from({ length: width * rows }, (_, i) => data[4 * i]!) };
 }
 
 async function draw({ text, layout, add_thought_tokens: thoughtMarkers }: GoldenCase): Promise<Strip> {
   const engine = layout === "basic" ? "basic" : "shaped";
   const fonts = [await dejaVuSans()];
-  const renderer = await createRenderer({ fonts, fontSize, height, padding, newlines: "keep", engine, thoughtMarkers });
+  const renderer = await createRenderer({ fonts, ...drawing, newlines: "keep", engine, thoughtMarkers });
   return renderer.strip(text);
 }
 
@@ -83,7 +77,7 @@ describe.each(["raqm", "basic"] as const)("%s layout", (layout) => {
   });
 });
 
-const glyphsFile = join(folder, "glyphs.json");
+const glyphsFile = join(renderFolder, "glyphs.json");
 test.runIf(existsSync(glyphsFile))("single glyphs have FreeType's advances, and nearly its bitmaps", async () => {
   const golden = JSON.parse(readFileSync(glyphsFile, "utf8")) as GoldenGlyphs;
   const atlas = gray(golden.atlas);

@@ -36,16 +36,27 @@ export function encodeExact(strip: Strip, options: ExactOptions = {}): ExactEnco
   for (const [name, value] of Object.entries({ cell, maxColumns })) {
     if (!Number.isInteger(value) || value < 1) throw new UsageError(`${name} is ${value}; it is a whole number from 1`);
   }
-  if (strip.width < 1 || strip.height < 1)
-    throw new ShapeError(`a strip of ${strip.width} x ${strip.height} pixels is empty`);
-  const columns = Math.max(1, roundHalfToEven(strip.width / cell));
-  const rows = Math.ceil(strip.height / cell);
+  const { columns, rows } = cellsOf(strip, cell);
   const pieces: Strip[] = [];
   for (let column = 0; column < columns; column += maxColumns) {
     const width = cell * Math.min(maxColumns, columns - column);
     pieces.push(crop(strip, column * cell, width, rows * cell, background));
   }
   return { pieces, cells: columns * rows, cutInk: inkFrom(strip, columns * cell, background) };
+}
+
+/**
+ * The cells of a strip, without cutting it.
+ *
+ * @param cell  pixels of a cell's side
+ * @throws {ShapeError} when the strip is empty
+ */
+export function cellsOf(
+  { width, height }: Pick<Strip, "width" | "height">,
+  cell: number,
+): { readonly columns: number; readonly rows: number } {
+  if (width < 1 || height < 1) throw new ShapeError(`a strip of ${width} x ${height} pixels is empty`);
+  return { columns: Math.max(1, roundHalfToEven(width / cell)), rows: Math.ceil(height / cell) };
 }
 
 /** Rounds as Python does. */

@@ -3,7 +3,7 @@ import { FontError } from "./error.ts";
 import type { ProgramTables } from "./hinting/hinter.ts";
 
 /** Larger font files are refused. */
-export const maxFontBytes = 64 * 1024 * 1024;
+const maxFontBytes = 64 * 1024 * 1024;
 
 /** More than all of Unicode in one map of characters is an attack. */
 const maxMappings = 0x110000;

@@ -2,9 +2,11 @@
 import { existsSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { ImageProcessor } from "@rot/models";
+import { loadImageProcessor } from "@rot/models/node";
 import { PNG } from "pngjs";
 import { expect, test } from "vitest";
+import { drawing } from "../../test/tools/golden-render.ts";
+import { cellsOf } from "./encode.ts";
 import { createRenderer } from "./index.ts";
 import { dejaVuSans } from "./node/index.ts";
 import type { Strip } from "./strip.ts";
@@ -21,16 +23,14 @@ const own = fileURLToPath(new URL("../../test/golden/render-rot", import.meta.ur
 const folder = process.env["ROT_GOLDEN_DIR"] ? resolve(process.env["ROT_GOLDEN_DIR"], "rot") : own;
 const { samples } = JSON.parse(readFileSync(join(folder, "index.json"), "utf8")) as { samples: GoldenSample[] };
 
-const config = {
-  minPixels: 1024,
-  maxPixels: 1048576,
-  patchSize: 16,
-  temporalPatchSize: 2,
-  mergeSize: 2,
-  imageMean: [0.5, 0.5, 0.5],
-  imageStd: [0.5, 0.5, 0.5],
-  rescaleFactor: 1 / 255,
-} as const;
+/** The checkpoint that the strips are for: its sizes decide the grids. */
+const base = process.env["ROT_GOLDEN_DIR"]
+  ? resolve(process.env["ROT_GOLDEN_DIR"], "qwen3vl_tiny")
+  : fileURLToPath(new URL("../../../models/test/golden/qwen3vl_tiny", import.meta.url));
+const processor = await loadImageProcessor(base);
+const { config } = processor;
+const { patchSize: side, mergeSize, imageMean, imageStd } = config;
+const cell = side * mergeSize;
 
 function read(file: string): Strip {
   const { width, height, data } = PNG.sync.read(readFileSync(join(folder, "images", file)));
@@ -48,7 +48,7 @@ test.for(saved)(
   async ({ i, sample }) => {
     const renderer = await createRenderer({
       fonts: [await dejaVuSans()],
-      fontSize: 16,
+      ...drawing,
       engine: "basic",
       newlines: "keep",
     });
@@ -68,21 +68,23 @@ test.for(saved)("sample $i: the first resize is the reference's byte by byte", (
 
 test.for(saved)("sample $i: both resizes give the reference's grid, exact pixels one row of cells", ({ i, sample }) => {
   const strip = read(`${i}_rendered.png`);
-  expect(referencePixelValues(strip, new ImageProcessor(config)).imageGridThw).toEqual(sample.grid_thw);
+  expect(referencePixelValues(strip, processor).imageGridThw).toEqual(sample.grid_thw);
   const exact = exactPixelValues(strip, config);
-  expect(exact.imageGridThw).toEqual([[1, 2, 2 * Math.round(strip.width / 32)]]);
-  // The second patch begins at pixel 16, and rows of patches come by blocks of two by two.
-  const patch = exact.pixelValues.subarray(exact.patchLength, exact.patchLength + 256);
-  const expected = Float32Array.from(
-    { length: 256 },
-    (_, p) => strip.data[3 * (Math.floor(p / 16) * strip.width + 16 + (p % 16))]! / 127.5 - 1,
-  );
-  for (const [p, value] of patch.entries()) expect(Math.abs(value - expected[p]!)).toBeLessThan(1e-6);
+  const { columns, rows } = cellsOf(strip, cell);
+  expect(Math.abs(columns - strip.width / cell)).toBeLessThanOrEqual(0.5);
+  expect(exact.imageGridThw).toEqual([[1, rows * mergeSize, columns * mergeSize]]);
+  // The second patch stands on the right of the first, whether blocks of patches are merged or not.
+  const patch = exact.pixelValues.subarray(exact.patchLength, exact.patchLength + side ** 2);
+  for (const [p, value] of patch.entries()) {
+    const drawn = strip.data[3 * (Math.floor(p / side) * strip.width + side + (p % side))] ?? 255;
+    expect(Math.abs(value - (drawn / 255 - imageMean[0]!) / imageStd[0]!)).toBeLessThan(1e-6);
+  }
 });
 
 test("exact pixels of a long strip come in pieces", async () => {
   const renderer = await createRenderer({ fonts: [await dejaVuSans()] });
-  const { imageGridThw } = exactPixelValues(renderer.strip("a long chain of thought ".repeat(60)), config);
+  const strip = renderer.strip("a long chain of thought ".repeat(60));
+  const { imageGridThw } = exactPixelValues(strip, { ...config, patchSize: 16, mergeSize: 2 });
   expect(imageGridThw.length).toBeGreaterThan(1);
   expect(imageGridThw[0]).toEqual([1, 2, 400]);
 });

@@ -8,8 +8,44 @@ import {
   type RgbImage,
   toRgb,
 } from "@rot/models";
-import { encodeExact, type ExactOptions } from "./encode.ts";
+import { cellsOf, encodeExact, type ExactOptions } from "./encode.ts";
 import type { Strip } from "./strip.ts";
+
+/** How a strip becomes latents: `exact` as it was drawn, `reference` through both resizes of the published code. */
+export const encodings = ["exact", "reference"] as const;
+export type Encoding = (typeof encodings)[number];
+
+/** What a strip becomes. */
+export interface LatentGrid {
+  /** Latents: one for each block of merged patches. */
+  readonly tokens: number;
+  /** Rows of them. */
+  readonly rows: number;
+}
+
+/**
+ * The latents that a strip becomes, without making its pixel values.
+ *
+ * @throws {ShapeError} when the strip is empty
+ * @throws {ImageError} when it is too wide for the reference's encoding
+ */
+export function latentGrid(strip: Strip, encoding: Encoding, processor: ImageProcessor): LatentGrid {
+  const cell = processor.config.patchSize * processor.config.mergeSize;
+  if (encoding === "exact") {
+    const { columns, rows } = cellsOf(strip, cell);
+    return { tokens: columns * rows, rows };
+  }
+  const { width, height } = processor.targetSize(fetchImageSize(strip));
+  return { tokens: (width / cell) * (height / cell), rows: height / cell };
+}
+
+/**
+ * Pixel values of a strip in an encoding: {@link exactPixelValues} or {@link referencePixelValues}.
+ *
+ * @throws {ImageError} when the strip is too wide for the reference's encoding
+ */
+export const pixelValuesOf = (strip: Strip, encoding: Encoding, processor: ImageProcessor): PixelValues =>
+  encoding === "exact" ? exactPixelValues(strip, processor.config) : referencePixelValues(strip, processor);
 
 /**
  * Pixel values of a strip without any resize; one grid a piece, in reading order. See {@link encodeExact}.

@@ -1,5 +1,4 @@
 /** Fixed-point arithmetic of hinting: positions are whole 64ths of a pixel, vectors have 14 fraction bits. */
-import { HintingError } from "./state.ts";
 
 /** One, with 14 fraction bits. */
 export const one14 = 0x4000;
@@ -7,12 +6,6 @@ export const one14 = 0x4000;
 /** Halves away from zero. */
 export function round(value: number): number {
   return value < 0 ? -Math.floor(0.5 - value) : Math.floor(value + 0.5);
-}
-
-/** a · b / c, rounded. */
-export function mulDiv(a: number, b: number, c: number): number {
-  if (c === 0) throw new HintingError("a division by zero");
-  return round((a * b) / c);
 }
 
 /** A vector of length one along (x, y); along x where both are 0. */

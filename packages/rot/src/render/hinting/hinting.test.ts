@@ -110,6 +110,20 @@ test("after both interpolations nothing moves; deltas need a touched point", () 
   expect(run(0x00, ...push(1), 0x2f, 0x30, 0x31, ...delta).glyph.y[1]).toBe(128);
 });
 
+/** Runs `body` 1,000 times: a counter on the stack that JROT looks at. */
+function thousandTimes(body: readonly number[]): number[] {
+  const word = (value: number): number[] => [0xb8, (value >> 8) & 0xff, value & 0xff];
+  const turn = [...body, ...push(1), 0x61, 0x20];
+  return [...word(1000), ...turn, ...word(-turn.length - 4), 0x23, 0x78];
+}
+
+test("code that is only stepped over counts as work: a loop over much of it is stopped", () => {
+  expect(run(...thousandTimes([])).stack).toEqual([0]);
+  const idle = Array<number>(16_000).fill(0x4f);
+  expect(() => run(...thousandTimes([...push(0), 0x58, ...idle, 0x59]))).toThrow("steps");
+  expect(() => run(...thousandTimes([...push(0), 0x2c, ...idle, 0x2d]))).toThrow("steps");
+});
+
 test.for([
   ["an empty stack", [0x60]],
   ["a division by zero", [...push(1, 0), 0x62]],

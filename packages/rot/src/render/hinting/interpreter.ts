@@ -153,8 +153,10 @@ export class Interpreter extends Points {
         // FDEF
         const name = this.pop();
         if (this.memory.functions.size > 4096) throw new HintingError("too many functions");
-        this.memory.functions.set(name, { code: this.#code, start: this.#at });
+        const start = this.#at;
+        this.memory.functions.set(name, { code: this.#code, start });
         while (this.#byte() !== 0x2d) this.#skipOperands();
+        this.#spendBytes(start);
         return true;
       }
       case 0x2d: // ENDF
@@ -172,12 +174,19 @@ export class Interpreter extends Points {
 
   /** Goes on after the matching ELSE or EIF. */
   #skip(stopAtElse: boolean): void {
+    const start = this.#at;
     for (let depth = 1; depth > 0;) {
       const op = this.#byte();
       if (op === 0x58) depth++;
       else if (op === 0x59 || (op === 0x1b && depth === 1 && stopAtElse)) depth--;
       else this.#skipOperands();
     }
+    this.#spendBytes(start);
+  }
+
+  /** Counts bytes that were only stepped over, which a loop could do again and again. */
+  #spendBytes(start: number): void {
+    this.spend((this.#at - start) >> 4);
   }
 
   /** Steps over the bytes that the push just read brings along. */
