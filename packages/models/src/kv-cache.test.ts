@@ -1,6 +1,7 @@
 import { type Tensor, UsageError } from "@rot/tensor";
-import type { Random } from "@rot/tensor/cases";
+import { Random } from "@rot/tensor/cases";
 import { expect, test } from "@rot/tensor/testing";
+import { refusing } from "../test/tools/refuse-buffers.ts";
 import { KvCache, type Span } from "./kv-cache.ts";
 
 const pick = <T>(random: Random, values: readonly T[]): T => values[random.integer(0, values.length)] as T;
@@ -99,6 +100,32 @@ test("it grows by blocks, up to the limit and no further", ({ device }) => {
   expect(cache.bytes).toBe(0);
 });
 
+test("where memory ends on the way, nothing is left behind and nothing is lost", async ({ ownDevice: device }) => {
+  const random = new Random(device);
+  const shape = { layers: 2, sequences: 2, heads: 1, headWidth: 4 };
+  const { live } = device.memory();
+  for (let nth = 1; nth <= 5; nth++) refusing(device, nth, () => new KvCache(device, shape, { block: 4 }));
+  expect(device.memory().live).toBe(live);
+
+  const keys = random.normal([2, 4, 1, 4]);
+  const fresh = { keys, values: keys };
+  for (let nth = 1; nth <= 5; nth++) {
+    const cache = new KvCache(device, shape, { block: 4 });
+    const first = cache.begin(4);
+    for (const layer of [0, 1]) first.append(layer, fresh);
+    first.commit();
+    refusing(device, nth, () => cache.begin(4));
+    const second = cache.begin(4);
+    for (const layer of [0, 1]) {
+      const all = second.append(layer, fresh);
+      const [a = [], b = []] = await contents(all.keys, [8, 8]);
+      const values = Array.from(await keys.read());
+      expect([...a, ...b]).toEqual([0, 0, 16, 16].flatMap((at) => values.slice(at, at + 16)));
+    }
+    cache.dispose();
+  }
+});
+
 test.for([{ block: 0 }, { block: Infinity }, { capacity: Infinity }, { capacity: 1.5 }, { limit: Number.NaN }])(
   "the option %o is refused",
   (options, { device }) => {
@@ -106,3 +133,9 @@ test.for([{ block: 0 }, { block: Infinity }, { capacity: Infinity }, { capacity:
     expect(() => new KvCache(device, shape, options)).toThrow(UsageError);
   },
 );
+
+test("tokens that end inside a word are refused", ({ device }) => {
+  const shape = { layers: 1, sequences: 1, heads: 1, headWidth: 3 };
+  expect(() => new KvCache(device, shape, { dtype: "bf16" })).toThrow("1 · 3 elements in bf16 is no whole words");
+  new KvCache(device, shape).dispose();
+});

@@ -4,10 +4,12 @@
  * Axes: B sequences · L tokens in this call · G key/value heads · K head width
  */
 import {
+  bits,
   type Device,
   type DType,
   isTaping,
   keep,
+  scope,
   ShapeError,
   tensor,
   type Tensor,
@@ -113,7 +115,7 @@ export class KvCache {
   #capacity = 0;
   #isDisposed = false;
 
-  /** @throws {UsageError} when an option is no number of tokens */
+  /** @throws {UsageError} when an option is no number of tokens, or a token's 16-bit elements would end inside a word */
   constructor(
     device: Device,
     shape: KvCacheShape,
@@ -122,6 +124,11 @@ export class KvCache {
     for (const [name, value] of Object.entries({ block, capacity, limit })) {
       const isCount = Number.isSafeInteger(value) || (name === "limit" && value === Infinity);
       if (!(isCount && value >= 1)) throw new UsageError(`KvCache: ${name} is ${value}, not a number of tokens`);
+    }
+    if (bits(dtype) === 16 && (shape.heads * shape.headWidth) % 2 === 1) {
+      throw new UsageError(
+        `KvCache: a token of ${shape.heads} · ${shape.headWidth} elements in ${dtype} is no whole words`,
+      );
     }
     if (!(Number.isSafeInteger(shape.sequences) && shape.sequences >= 1)) {
       throw new UsageError(`KvCache: ${shape.sequences} is not a number of sequences`);
@@ -134,7 +141,12 @@ export class KvCache {
     this.#dtype = dtype;
     this.#lengths = Array<number>(shape.sequences).fill(0);
     this.#offsets = Array<number>(shape.sequences).fill(0);
-    this.#grow(Math.min(capacity, limit));
+    try {
+      this.#grow(Math.min(capacity, limit));
+    } catch (error) {
+      this.dispose();
+      throw error;
+    }
   }
 
   /** Tokens in each sequence. */
@@ -188,7 +200,7 @@ export class KvCache {
     return {
       visible: tensor(this.device, ranges, { shape: [B, L, 2], dtype: "i32" }),
       positions,
-      append: (layer, fresh) => this.#append(layer, fresh, onDevice, L),
+      append: (layer, fresh) => this.#append(layer, fresh, onDevice),
       commit: (given) => {
         for (const [b, [first, last]] of spans.entries()) {
           this.#lengths[b] = ends[b] as number;
@@ -234,7 +246,7 @@ export class KvCache {
     }
   }
 
-  #append(layer: number, { keys, values }: KeysValues, places: Tensor, L: number): KeysValues {
+  #append(layer: number, { keys, values }: KeysValues, places: Tensor): KeysValues {
     const all = this.#layers[layer];
     if (!all) throw new UsageError(`KvCache: there is no layer ${layer} of ${this.#shape.layers}`);
     if (isTaping() && (keys.requiresGrad || values.requiresGrad)) {
@@ -242,39 +254,37 @@ export class KvCache {
         "KvCache: no gradient flows through it; call the model inside untaped(), or without a cache",
       );
     }
-    untaped(() => put(all, { keys: keys.to(this.#dtype), values: values.to(this.#dtype) }, places, L));
+    untaped(() => put(all, { keys: keys.to(this.#dtype), values: values.to(this.#dtype) }, places));
     return all;
   }
 
-  /** Makes room for `tokens`, a layer at a time. */
+  /** Makes room for `tokens`, a layer at a time: where memory ends, some layers have more room than the others. */
   #grow(tokens: number): void {
     const { layers, sequences: B, heads, headWidth } = this.#shape;
-    const before = this.#capacity;
     const capacity = Math.min(Math.ceil(tokens / this.#block) * this.#block, this.limit);
-    const shape = [B, capacity, heads, headWidth];
-    const places = tensor(this.device, Int32Array.from(this.#lengths.flatMap((n) => [0, 0, n])), {
-      shape: [B, 3],
-      dtype: "i32",
-    });
-    for (let layer = 0; layer < layers; layer++) {
-      const blank = (): Tensor => keep(untaped(() => zeros(this.device, shape, this.#dtype)));
-      const next = { keys: blank(), values: blank() };
-      const old = this.#layers[layer];
-      if (old) {
-        put(next, old, places, before);
-        old.keys.dispose();
-        old.values.dispose();
+    const blank = (): Tensor => zeros(this.device, [B, capacity, heads, headWidth], this.#dtype);
+    scope(() => {
+      const held = Int32Array.from(this.#lengths.flatMap((length) => [0, 0, length]));
+      const places = tensor(this.device, held, { shape: [B, 3], dtype: "i32" });
+      for (let layer = 0; layer < layers; layer++) {
+        const next = { keys: blank(), values: blank() };
+        const old = this.#layers[layer];
+        if (old) {
+          put(next, old, places);
+          old.keys.dispose();
+          old.values.dispose();
+        }
+        this.#layers[layer] = keep(next);
       }
-      this.#layers[layer] = next;
-    }
-    places.dispose();
+    });
     this.#capacity = capacity;
   }
 }
 
-/** Copies `fresh` to its places in `all`; of one dtype. */
-function put(all: KeysValues, fresh: KeysValues, places: Tensor, rows: number): void {
+/** Copies `fresh` [B, rows, G, K] to its places in `all`; of one dtype. */
+function put(all: KeysValues, fresh: KeysValues, places: Tensor): void {
   const { B, capacity } = all.keys.dims("B capacity _ _");
+  const { rows } = fresh.keys.dims("_ rows _ _");
   const rowBytes = all.keys.bytes / (B * capacity);
   const wide = rowBytes % 16 === 0;
   const width = rowBytes / (wide ? 16 : 4);

@@ -229,6 +229,19 @@ test("the context ends a sequence, and a prompt that fills it is refused", async
   );
 });
 
+test.for([false, true])("a cache that is full ends a sequence too; a step ahead: %s", async (ahead, { random }) => {
+  const tiny = tinyModel(random);
+  const prompts = [{ ids: [1, 2, 3] }, { ids: [4] }];
+  const whole = await idsOf(tiny, prompts, { maxNewTokens: 5 });
+  const prefilled = prefill(tiny.model, prompts, { limit: 5 });
+  const got = await collect(decode(tiny.model, prefilled, { maxNewTokens: 9, ahead }), 2);
+  // The last token of a sequence takes no room.
+  expect(got.map(({ ids }) => ids)).toEqual([whole[0]?.slice(0, 3), whole[1]]);
+  expect(got.map(({ finish }) => finish)).toEqual(["length", "length"]);
+  prefilled.cache.dispose();
+  prefilled.last.dispose();
+});
+
 test("what cannot be asked for is refused", async ({ random }) => {
   const tiny = tinyModel(random);
   const prompts = [{ ids: [1, 2] }];
@@ -240,6 +253,7 @@ test("what cannot be asked for is refused", async ({ random }) => {
     [prompts, { maxNewTokens: 1, logProbs: -1 }, "logProbs is -1"],
     [prompts, { maxNewTokens: 1, logProbs: 98 }, "logProbs is 98"],
     [prompts, { maxNewTokens: 1, samples: [1, 2] }, "2 samples number 1 sequences"],
+    [prompts, { maxNewTokens: 1, samples: [-1] }, "a sample has the number -1"],
     [prompts, { maxNewTokens: 1, temperature: -1 }, "temperature is -1"],
     [prompts, { maxNewTokens: 1, temperature: NaN }, "temperature is NaN"],
     [prompts, { maxNewTokens: 1, topK: -2 }, "topK is -2"],

@@ -15,7 +15,7 @@ export type StopRule = (id: number, sequence: number) => boolean;
 
 /** How tokens are chosen, and when to stop. */
 export interface GenerateOptions {
-  /** Tokens of each sequence at most; a sequence also ends where the model's context does. */
+  /** Tokens of each sequence at most; a sequence also ends where the model's context or the cache does. */
   readonly maxNewTokens: number;
   /** The tokens that end a sequence, or a rule of the caller's; by default none does. */
   readonly stop?: readonly number[] | StopRule;
@@ -116,7 +116,9 @@ export async function* decode(
   const stops: StopRule = typeof stop === "function" ? stop : (id) => stop.includes(id);
   const begun = [...cache.lengths];
   /** How many tokens each sequence may still get. */
-  const left = begun.map((length) => Math.min(options.maxNewTokens, model.maxPositions - length));
+  const left = begun.map((length) =>
+    Math.min(options.maxNewTokens, model.maxPositions - length, cache.limit + 1 - length),
+  );
   const made = begun.map(() => 0);
   const isDone = left.map((count) => count <= 0);
   const { samples } = options;
@@ -254,4 +256,7 @@ function checkOptions({ maxNewTokens, samples, logProbs: count = 0 }: GenerateOp
   if (samples && samples.length !== B) {
     throw new UsageError(`generate: ${samples.length} samples number ${B} sequences`);
   }
+  const wrong = samples?.find((n) => !(Number.isInteger(n) && n >= 0 && n < 2 ** 32));
+  if (wrong !== undefined)
+    throw new UsageError(`generate: a sample has the number ${wrong}, not a whole one below 2^32`);
 }

@@ -153,14 +153,16 @@ export function createLora(
   { seed }: { readonly seed: Seed },
 ): Lora {
   refuseIdleNames(config, linears);
-  const layers = new Map<string, Layer>();
-  for (const path of targeted(config, linears)) {
-    const [outputs, inputs] = linears.get(path) as readonly [number, number];
-    const { r, scaling } = rankOf(config, path);
-    const A = init.kaimingUniform(device, [r, inputs], { a: Math.sqrt(5), seed: key(seed).for(names(path).A) });
-    layers.set(path, { A: keep(A), B: keep(zeros(device, [outputs, r])), scaling });
-  }
-  return new Lora(config, layers);
+  // One scope, so that none stays when there is no room for all.
+  const layers = scope(() =>
+    targeted(config, linears).map((path): [string, Layer] => {
+      const [outputs, inputs] = linears.get(path) as readonly [number, number];
+      const { r, scaling } = rankOf(config, path);
+      const A = init.kaimingUniform(device, [r, inputs], { a: Math.sqrt(5), seed: key(seed).for(names(path).A) });
+      return [path, { A, B: zeros(device, [outputs, r]), scaling }];
+    }),
+  );
+  return new Lora(config, new Map(keep(layers)));
 }
 
 /**

@@ -35,9 +35,11 @@ export interface InitOptions {
  * @returns  the tensors by key, in the model's order and in no scope
  */
 export function randomInit(architecture: Architecture, device: Device, options: InitOptions): Map<string, Tensor> {
-  const made = new Map<string, Tensor>();
-  for (const [name, shape] of architecture.parameters) made.set(name, keep(draw(device, name, shape, options)));
-  return made;
+  // One scope, so that none stays when there is no room for all.
+  const made = scope(() =>
+    [...architecture.parameters].map(([name, shape]) => [name, draw(device, name, shape, options)] as const),
+  );
+  return new Map(keep(made));
 }
 
 /** The same parameters as {@link randomInit} makes, for a file: each piece is drawn when its turn comes to be written. */

@@ -1,5 +1,5 @@
 /** Tensors of any size, written and read piece by piece. */
-import { assign, type Device, type DType, type Tensor } from "@rot/tensor";
+import { assign, bits, type Device, type DType, type Tensor } from "@rot/tensor";
 import type { FileDType, TensorSource } from "@rot/tensor/safetensors";
 
 /**
@@ -77,6 +77,3 @@ export async function readBytes(tensor: Tensor, begin = 0, end = tensor.size): P
   const { storage, offset } = tensor;
   return new Uint8Array(await storage.device.read(storage.buffer, (end - begin) * each, offset + begin * each));
 }
-
-/** Bits of an element on the device. */
-const bits = (dtype: DType): number => (dtype === "f16" || dtype === "bf16" ? 16 : 32);

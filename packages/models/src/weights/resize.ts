@@ -3,6 +3,7 @@ import {
   concat,
   expand,
   keep,
+  key,
   mean,
   randn,
   scope,
@@ -18,7 +19,7 @@ import {
 export type NewRows =
   /** The mean of the old rows: a new token is as likely as an average one. What transformers does, but for noise. */
   | "mean"
-  /** Normal numbers, as at the start of training. */
+  /** Normal numbers, as at the start of training; each table has its own. */
   | { readonly seed: Seed; readonly std?: number };
 
 /**
@@ -47,17 +48,17 @@ export function resizeTokenEmbeddings(
   });
   for (const [name, table] of tables) {
     if (table.shape[0] === rows) continue;
-    weights.set(name, keep(scope(() => untaped(() => resized(table, rows, fill)))));
+    weights.set(name, keep(scope(() => untaped(() => resized(name, table, rows, fill)))));
     table.dispose();
   }
 }
 
-function resized(table: Tensor, rows: number, fill: NewRows): Tensor {
+function resized(name: string, table: Tensor, rows: number, fill: NewRows): Tensor {
   const { V, D } = table.dims("V D");
   if (rows < V) return slice(table, [0, rows]);
   const added =
     fill === "mean"
       ? expand(mean(table, 0, { keepDim: true }), [rows - V, D])
-      : randn(table.device, [rows - V, D], { std: fill.std ?? 0.02, seed: fill.seed });
+      : randn(table.device, [rows - V, D], { std: fill.std ?? 0.02, seed: key(fill.seed).for(name) });
   return concat([table, cast(added, table.dtype)]);
 }

@@ -1,5 +1,7 @@
 import { tensor, type Tensor, UsageError } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
+import { refusing } from "../../test/tools/refuse-buffers.ts";
+import { createLora } from "../lora/lora.ts";
 import { checkKeys, compareKeys, recordArchitecture } from "./architecture.ts";
 import { WeightsError } from "./error.ts";
 import { randomInit } from "./init.ts";
@@ -129,6 +131,16 @@ test("random parameters are those of transformers' initialisation, each a functi
   await expect(half as NonNullable<typeof half>).toBeClose(drawn, { relative: 2 ** -8 });
 });
 
+test("where memory ends on the way, no random parameter and no adapter stays", ({ ownDevice: device }) => {
+  const config = { r: 2, alpha: 2, targetModules: ["proj"] };
+  const { live } = device.memory();
+  for (let nth = 1; nth <= 3; nth++) refusing(device, nth, () => randomInit(architecture, device, { seed: 1 }));
+  for (let nth = 1; nth <= 2; nth++) {
+    refusing(device, nth, () => createLora(config, architecture.linears, device, { seed: 1 }));
+  }
+  expect(device.memory().live).toBe(live);
+});
+
 test("token tables grow by the mean of their rows, or by normal ones, and shrink from the end", async ({ device }) => {
   const rows = [
     [1, 2],
@@ -148,7 +160,11 @@ test("token tables grow by the mean of their rows, or by normal ones, and shrink
   resizeTokenEmbeddings(weights, ["embed.weight"], 6, { seed: 3, std: 1 });
   const grown = [...((await weights.get("embed.weight")?.read()) ?? [])];
   expect(grown.slice(0, 8)).toEqual([1, 2, 3, 6, 2, 4, 2, 4]);
-  expect(new Set(grown.slice(8)).size).toBe(4);
+  weights.get("lm_head.weight")?.dispose();
+  weights.set("lm_head.weight", tensor(device, rows));
+  resizeTokenEmbeddings(weights, ["lm_head.weight"], 6, { seed: 3, std: 1 });
+  const other = [...((await weights.get("lm_head.weight")?.read()) ?? [])];
+  expect(new Set([...grown.slice(8), ...other.slice(4)]).size).toBe(12);
 
   resizeTokenEmbeddings(weights, keys, 1);
   for (const key of keys) expect([...((await weights.get(key)?.read()) ?? [])]).toEqual([1, 2]);

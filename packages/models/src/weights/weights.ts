@@ -1,5 +1,5 @@
 /** A view of a checkpoint's tensors under one path, from which a model is built. */
-import type { Device, Shape, Tensor } from "@rot/tensor";
+import { type Device, sameShape, type Shape, type Tensor } from "@rot/tensor";
 import { WeightsError } from "./error.ts";
 
 /**
@@ -62,7 +62,7 @@ export function weightsOf(tensors: ReadonlyMap<string, Tensor>, device: Device):
     get(key, shape) {
       const found = tensors.get(key);
       if (!found) throw new WeightsError(`weights: there is no ${key}`, { missing: [key] });
-      if (found.shape.length !== shape.length || found.shape.some((length, axis) => length !== shape[axis])) {
+      if (!sameShape(found.shape, shape)) {
         throw new WeightsError(`weights: ${key} has another shape than the model's`, {
           misshapen: [{ key, found: found.shape, expected: shape }],
         });
