@@ -11,8 +11,11 @@ import { weigh } from "./value.ts";
 const maxSteps = 2 ** 21;
 /** Levels of nodes, macros calling macros included. The stack of a thread holds several times as many. */
 const maxDepth = 400;
-/** Milliseconds. The steps are the limit that counts; this ends what takes many steps of many microseconds. */
-const maxTime = 500;
+/**
+ * Milliseconds. The steps are the limit that counts; this ends what takes many steps of many microseconds, and leaves a
+ * chat of a thousand messages its time on a busy machine.
+ */
+const maxTime = 5000;
 /** Steps that are never timed, so that an ordinary prompt does not fail because the machine was busy or asleep. */
 const untimedSteps = 2 ** 13;
 /** Characters that `replace`, `join` and the like could make at most, estimated before they run. */

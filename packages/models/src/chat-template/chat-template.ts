@@ -95,7 +95,7 @@ export class ChatTemplate {
    * The prompt of a conversation.
    *
    * @throws {TemplateError} when the template refuses the messages, fails, or goes beyond a limit: 2,097,152 steps,
-   *   500 ms, 2,097,152 characters
+   *   5 seconds, 2,097,152 characters
    */
   render(messages: readonly Message[], options: RenderOptions = {}): string {
     const scope = new Environment();

@@ -4,7 +4,7 @@ import type { RuntimeValue } from "@huggingface/jinja";
 import { TemplateError } from "./error.ts";
 
 /** The most characters in a value or a rendered prompt: a context of a million tokens holds about as many. */
-export const maxCharacters = 2 ** 21;
+const maxCharacters = 2 ** 21;
 
 /** An element of a list counts as this many characters: in memory it is a value of its own. */
 const elementWeight = 64;

@@ -1,4 +1,4 @@
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -29,6 +29,16 @@ test("what a folder lacks is named", async () => {
     await expect(loadChatTemplate(empty)).rejects.toThrow(TemplateError);
     await expect(loadImageProcessor(empty)).rejects.toThrow(`${empty} has no preprocessor_config.json`);
     await expect(loadImage(join(empty, "a.png"))).rejects.toThrow(ImageError);
+    for (const [name, load, Fault] of [
+      ["tokenizer.json", () => loadTokenizer(empty), TokenizerError],
+      ["chat_template.jinja", () => loadChatTemplate(empty), TemplateError],
+      ["preprocessor_config.json", () => loadImageProcessor(empty), ImageError],
+      ["a.png", () => loadImage(join(empty, "a.png")), ImageError],
+    ] as const) {
+      await mkdir(join(empty, name));
+      await expect(load()).rejects.toThrow(new Fault(`${join(empty, name)}: it is not a file`));
+      await rm(join(empty, name), { recursive: true });
+    }
     await writeFile(join(empty, "tokenizer.json"), "{");
     await expect(loadTokenizer(empty)).rejects.toThrow(`${join(empty, "tokenizer.json")} is not JSON`);
   } finally {

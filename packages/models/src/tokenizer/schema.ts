@@ -19,7 +19,6 @@ const addedToken = z.looseObject({
   normalized: z.boolean().optional(),
   special: z.boolean().optional(),
 });
-export type AddedToken = z.infer<typeof addedToken>;
 
 const oneNormalizer = z.looseObject({ type: z.enum(["NFC", "NFD", "NFKC", "NFKD"]) });
 const normalizer = z.union([
@@ -76,7 +75,7 @@ const configSchema = z.looseObject({ eos_token: token, pad_token: token, bos_tok
 export type TokenizerConfig = z.infer<typeof configSchema>;
 
 /** `text` as JSON, or an error that names the file. */
-export function parseFile(text: string, file: string): unknown {
+function parseFile(text: string, file: string): unknown {
   try {
     return JSON.parse(text);
   } catch (error) {
