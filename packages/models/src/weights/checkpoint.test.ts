@@ -1,4 +1,4 @@
-import { type Device, type Shape, size, type Tensor } from "@rot/tensor";
+import { type Device, openRehearsal, type Shape, size, type Tensor } from "@rot/tensor";
 import {
   type FileDType,
   fileDTypeBits,
@@ -108,6 +108,19 @@ test("a file that comes up short frees what was loaded before it", async ({ ownD
     "255 bytes came",
   );
   expect(device.memory().live).toBe(0);
+});
+
+test("for a device that computes nothing only the header is read", async () => {
+  const source = counting("a", "BF16", [64]);
+  const checkpoint = await checkpointOf([source]);
+  const unread = { read: () => expect.unreachable(), readRange: () => expect.unreachable() };
+  const tensors = new Map(
+    [...checkpoint.tensors].map(([key, { entry, file }]) => [key, { entry, file: { ...file, ...unread } }]),
+  );
+  using device = await openRehearsal({ tune: "off", notice: () => {} });
+  const loaded = await loadCheckpoint({ name: "test", tensors }, architectureOf([source]), device, { dtype: "f32" });
+  expect(loaded.get("a")).toMatchObject({ shape: [64], dtype: "f32" });
+  expect(device.memory().live).toBe(256);
 });
 
 test("progress ends with all bytes, and the tensors stand in the model's order whatever the file's", async ({

@@ -72,7 +72,7 @@ export async function loadCheckpoint(
       const { shape } = entry;
       const target = keep(emptyTensor(device, { shape, dtype: dtype ?? (own[at] as FloatDType) }, "weights"));
       loaded.set(key, target);
-      await fill(target, entry, file, pace);
+      if (device.computes) await fill(target, entry, file, pace);
       read += entry.end - entry.begin;
       onProgress?.(read, total);
     }
