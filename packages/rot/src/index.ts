@@ -10,7 +10,7 @@ export {
 export { type BadRow, DatasetError, listRows, type Sample } from "./data/sample.ts";
 export { split, type Split } from "./data/split.ts";
 export { syntheticSample, syntheticSamples, type SyntheticOptions } from "./data/synthetic.ts";
-export type { Encoding, Statistics } from "./data/preprocess/collect.ts";
+export type { Statistics } from "./data/preprocess/collect.ts";
 export { targetKey, type TargetSettings, towerKey } from "./data/target-cache/key.ts";
 export { computeTargets, type TargetOptions, type Targets, type TargetStore } from "./data/target-cache/targets.ts";
 export type { Distribution } from "./data/preprocess/statistics.ts";
@@ -25,7 +25,7 @@ export {
   type Strip,
   withMarkers,
 } from "./render/strip.ts";
-export { exactPixelValues, referencePixelValues, referenceResize } from "./render/vision.ts";
+export { type Encoding, exactPixelValues, referencePixelValues, referenceResize } from "./render/vision.ts";
 export {
   type ConfigFile,
   ConfigurationError,
@@ -54,11 +54,11 @@ export {
   answersEqual,
   checkAnswer,
   extractAnswer,
-  numberOf,
   referenceAnswer,
   type Verdict,
 } from "./evaluate/answers.ts";
-export { evaluate } from "./evaluate/evaluate.ts";
+export { checkEvaluation, evaluate } from "./evaluate/evaluate.ts";
+export { numberOf } from "./evaluate/numbers.ts";
 export type { EvaluateOptions, Subject } from "./evaluate/options.ts";
 export {
   type ArmSummary,

@@ -1,8 +1,10 @@
 /** `bundle.json`: how the other files of a checkpoint become a model that reasons. */
 import { WeightError } from "@rot/tensor";
 import { z } from "zod";
+import type { RunConfig } from "../config/schema.ts";
 import { type HeadConfig, headActivations } from "../methods/rot/head.ts";
 import type { AnswerStyle } from "../methods/rot/prompt.ts";
+import { type Encoding, encodings } from "../render/vision.ts";
 
 /** A checkpoint that cannot be opened as a model: what is missing or wrong, and what to do. */
 export class BundleError extends WeightError {
@@ -10,7 +12,7 @@ export class BundleError extends WeightError {
 }
 
 /** What was trained. `base` is a plain model's folder, which no checkpoint says. */
-export const bundleModes = ["stage1", "lora", "full", "lm-head", "sft", "base"] as const;
+const bundleModes = ["stage1", "lora", "full", "lm-head", "sft", "base"] as const;
 export type BundleMode = (typeof bundleModes)[number];
 
 /** How many latents a question gets: always so many, or until the model says that they end. */
@@ -48,7 +50,7 @@ export interface MarkerRecord {
 /** How chains were drawn and encoded. */
 export interface StripRecord {
   /** Whole cells as they were drawn, or through both resizes of the published code. */
-  readonly encoding: "exact" | "reference";
+  readonly encoding: Encoding;
   readonly fontSize: number;
   readonly height: number;
   readonly padding: number;
@@ -67,6 +69,17 @@ export const paperStrips: StripRecord = {
   newlines: "space",
   engine: "shaped",
 };
+
+/** How a run draws chains; `published`: by the engine of the published code, which keeps line breaks and does not shape. */
+export const stripRecord = ({ rendering }: Pick<RunConfig, "rendering">, published = false): StripRecord => ({
+  encoding: rendering.encoding,
+  fontSize: rendering.font_size,
+  height: rendering.height,
+  padding: rendering.padding,
+  thoughtMarkers: rendering.thought_markers,
+  newlines: published ? "keep" : "space",
+  engine: published ? "basic" : "shaped",
+});
 
 /** All that `bundle.json` says. */
 export interface BundleConfig {
@@ -117,7 +130,7 @@ const schema = z.strictObject({
   answerStyle: z.enum(["explicit", "reference"]),
   chain: z.boolean(),
   strips: z.strictObject({
-    encoding: z.enum(["exact", "reference"]),
+    encoding: z.enum(encodings),
     fontSize: z.number().positive().max(65_536),
     height: pixels.min(1),
     padding: pixels,

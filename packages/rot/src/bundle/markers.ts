@@ -16,7 +16,7 @@ import {
   untaped,
   UsageError,
 } from "@rot/tensor";
-import type { MarkerRecord } from "./config.ts";
+import { BundleError, type MarkerRecord } from "./config.ts";
 
 /** The tokens that the published code adds, in its order. `<img>` stands nowhere, but has a row that is scored like all others. */
 export const markerTokens = ["<img_begin>", "<img>", "<img_end>"] as const;
@@ -31,9 +31,15 @@ export type MarkerMode = "keep" | "reference";
 /** Rows by the names they have in `markers.safetensors`, [D] each; `lm_head.` before those of an output matrix of its own. */
 export type MarkerRows = ReadonlyMap<string, Tensor>;
 
-const HEAD = "lm_head.";
+/** Keys of the embedding, and of an output matrix that is not tied to it. */
 export const EMBEDDING_KEY = "model.language_model.embed_tokens.weight";
-const HEAD_KEY = "lm_head.weight";
+export const HEAD_KEY = "lm_head.weight";
+
+/** The token tables, by what stands before the names of their rows. */
+export const tokenTables: readonly (readonly [prefix: string, key: string])[] = [
+  ["", EMBEDDING_KEY],
+  ["lm_head.", HEAD_KEY],
+];
 
 /** `<img_begin>` is `img_begin` in files, as published. */
 const nameOf = (token: string): string => token.slice(1, -1);
@@ -61,6 +67,20 @@ export function planMarkers(tokenizer: Tokenizer, vocabulary: number, mode: Mark
   return { own, begin, end, vocabulary: !own && mode === "reference" ? needed : Math.max(vocabulary, needed) };
 }
 
+/**
+ * Teaches a tokenizer the markers of a checkpoint again.
+ *
+ * @param where  what messages call the checkpoint
+ * @throws {BundleError} when they get other ids: checkpoint and tokenizer are of two models
+ */
+export function teachMarkers(tokenizer: Tokenizer, markers: MarkerRecord, where = "the checkpoint"): void {
+  const { own, begin, end } = planMarkers(tokenizer, markers.vocabulary, "keep");
+  if (own === markers.own && begin === markers.begin && end === markers.end) return;
+  throw new BundleError(
+    `${where} has its markers at the tokens ${markers.begin} and ${markers.end}, this tokenizer at ${begin} and ${end}: they are of two models`,
+  );
+}
+
 /** Whether the rows of markers are in `markers.safetensors`: those of a tokenizer's own markers are in the base, unless they learnt. */
 export const haveRowFile = ({ own, trained = false }: MarkerRecord): boolean => !own || trained;
 
@@ -72,11 +92,9 @@ export const idsOf = ({ begin, end }: MarkerRecord): Int32Array =>
 export const namesOf = (markers: MarkerRecord): string[] =>
   (idsOf(markers).length === 3 ? [...markerTokens] : [markerTokens[0], markerTokens[2]]).map(nameOf);
 
-/** The token tables of a model: the embedding, and an output matrix that is not tied to it. */
-const tablesOf = (weights: ReadonlyMap<string, Tensor>): [prefix: string, key: string][] => [
-  ["", EMBEDDING_KEY],
-  ...(weights.has(HEAD_KEY) ? [[HEAD, HEAD_KEY] as [string, string]] : []),
-];
+/** Those that a model has. */
+const tablesOf = (weights: ReadonlyMap<string, Tensor>): typeof tokenTables =>
+  tokenTables.filter(([, key]) => weights.has(key));
 
 /**
  * Fresh rows as the published code makes them: normal numbers brought to the length √D. An output matrix of its own gets its

@@ -3,6 +3,7 @@ import { mkdir } from "node:fs/promises";
 import { dirname } from "node:path";
 import { UsageError, WeightError } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
+import { sameBytes } from "./chunks.ts";
 import { listFolder, type OnProgress, requireSpace } from "./files.ts";
 import { findModel, openSafetensorsFiles, readAliases, type SafetensorsFolder } from "./safetensors-folder.ts";
 import { checkModelName, indexName } from "./shards.ts";
@@ -124,14 +125,5 @@ async function restoreTies(files: SafetensorsFolder, tied: Map<string, string>):
 async function equalTensors(files: SafetensorsFolder, a: string, b: string): Promise<boolean> {
   const [one, other] = [files.tensors.get(a), files.tensors.get(b)];
   if (!one || !other || one.dtype !== other.dtype || String(one.shape) !== String(other.shape)) return false;
-  const right = files.stream(b);
-  try {
-    for await (const left of files.stream(a)) {
-      const { value } = await right.next();
-      if (!value || Buffer.compare(left, value as Uint8Array) !== 0) return false;
-    }
-    return true;
-  } finally {
-    await right.return(undefined);
-  }
+  return await sameBytes(files.stream(a), files.stream(b));
 }

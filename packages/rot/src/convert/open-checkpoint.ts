@@ -6,6 +6,7 @@ import { UsageError } from "@rot/tensor";
 import type { FileDType, TensorEntry } from "@rot/tensor/safetensors";
 import { type FileSource, openFile } from "@rot/tensor/safetensors/node";
 import { findCheckpoint } from "../bundle/node/find-checkpoint.ts";
+import { isFolder } from "../node/paths.ts";
 import { openSafetensorsFiles, readAliases, readJsonObject } from "./safetensors-folder.ts";
 import { groupTied } from "./state-dict.ts";
 import { openTorchFile, type TorchFile } from "./torch-pickle/reader.ts";
@@ -158,8 +159,7 @@ const together = ["bundle.json", "projection_head.bin", "projection_head.safeten
  * @throws as {@link openCheckpoint} does
  */
 export async function openWhole(path: string): Promise<Checkpoint> {
-  const about = await stat(path).catch(() => null);
-  if (!about?.isDirectory()) return await openCheckpoint(path);
+  if (!(await isFolder(path))) return await openCheckpoint(path);
   const names = await readdir(path);
   if (names.includes("checkpoints") && names.includes("run.json"))
     return await openWhole(await findCheckpoint(path, {}));

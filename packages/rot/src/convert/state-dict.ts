@@ -26,7 +26,7 @@ export function cleanName(name: string): string {
 }
 
 /** Whether two names show the same elements of the same storage: tied weights. */
-export function sameView(a: TorchTensor, b: TorchTensor): boolean {
+function sameView(a: TorchTensor, b: TorchTensor): boolean {
   const equal = (x: readonly number[], y: readonly number[]): boolean =>
     x.length === y.length && x.every((value, index) => value === y[index]);
   return (

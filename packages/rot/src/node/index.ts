@@ -8,6 +8,8 @@ export {
   verifyCheckpoint,
 } from "../train/checkpoint-folder.ts";
 export { DiskError } from "../train/disk-error.ts";
+export type { MemoryEstimate } from "../train/rehearse.ts";
+export { type Lengths, planRun, type PlanRunOptions, type RunPlan, type StagePlan } from "../train/node/plan-run.ts";
 export { type RunEvents, type StageOutcome, trainRun, type TrainRunOptions } from "../train/node/train-run.ts";
 export * from "../bundle/node/index.ts";
 export * from "../evaluate/node/index.ts";

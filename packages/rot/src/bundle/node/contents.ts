@@ -1,9 +1,11 @@
 /** The files of a checkpoint that make it a model again, besides the state of training. Node only. */
+import { join } from "node:path";
 import { type Lora, printAdapterConfig, tensorSource } from "@rot/models";
+import { readJson } from "@rot/models/node";
 import type { Tensor } from "@rot/tensor";
-import { writeSafetensors } from "@rot/tensor/safetensors";
+import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
 import type { Contents } from "../../train/checkpoint-folder.ts";
-import { type BundleConfig, type MarkerRecord, printBundleConfig } from "../config.ts";
+import { type BundleConfig, type MarkerRecord, parseBundleConfig, printBundleConfig } from "../config.ts";
 import { haveRowFile, type MarkerRows, readMarkers } from "../markers.ts";
 import type { Student } from "./open-student.ts";
 
@@ -17,6 +19,16 @@ export const bundleFiles = {
   weights: "model.safetensors",
 } as const;
 
+/**
+ * Reads the `bundle.json` of a checkpoint.
+ *
+ * @throws {BundleError} naming the field that is wrong
+ */
+export async function readBundleConfig(folder: string): Promise<BundleConfig> {
+  const file = join(folder, bundleFiles.config);
+  return parseBundleConfig(await readJson(file), file);
+}
+
 /** What was trained. */
 export interface BundleParts {
   readonly config: Omit<BundleConfig, "base" | "markers">;
@@ -29,12 +41,14 @@ export interface BundleParts {
   readonly markerRows?: MarkerRows;
 }
 
+/** A safetensors file as transformers and PEFT want it: they look for the format in its metadata. */
+export const weightsFile = (sources: readonly TensorSource[]): AsyncGenerator<Uint8Array> =>
+  writeSafetensors(sources, new Map([["format", "pt"]]));
+
 /** What of a student is written. */
 type Saved = Pick<Student, "base" | "markers" | "pretrained">;
 
 type Tensors = Iterable<readonly [name: string, tensor: Tensor]>;
-
-const metadata = new Map([["format", "pt"]]);
 
 /**
  * The files, for `writeCheckpoint`. Tensors are read from the device when their file is written.
@@ -57,10 +71,7 @@ export function bundleContents(student: Saved, { config, head, lora, trained, ma
 }
 
 const tensors = (entries: Tensors): AsyncGenerator<Uint8Array> =>
-  writeSafetensors(
-    [...entries].map(([name, tensor]) => tensorSource(name, tensor as Tensor<"f32">)),
-    metadata,
-  );
+  weightsFile([...entries].map(([name, tensor]) => tensorSource(name, tensor as Tensor<"f32">)));
 
 async function* markerFile(
   { pretrained, markers }: Saved,

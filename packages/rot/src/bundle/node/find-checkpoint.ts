@@ -1,10 +1,13 @@
 /** Which folder is meant by the path of a checkpoint or of a run. Node only. */
-import { readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { readJson } from "@rot/models/node";
-import { latestCheckpoint, listCheckpoints } from "../../train/checkpoint-folder.ts";
+import { isThere } from "../../node/paths.ts";
+import { checkpointPath, latestCheckpoint, listCheckpoints } from "../../train/checkpoint-folder.ts";
+import { trainingFiles } from "../../train/training-state.ts";
 import { BundleError } from "../config.ts";
 import { bundleFiles } from "./contents.ts";
+import { nothingAt } from "./model-folder.ts";
 
 /** How {@link findCheckpoint} chooses. */
 export interface FindOptions {
@@ -39,18 +42,18 @@ export async function findCheckpoint(
 
 /** The checkpoint that the latest one knows to be the best, or the latest itself. */
 async function bestOf(parent: string, latest: string, warn: (message: string) => void): Promise<string> {
-  const state = join(latest, "training.json");
+  const state = join(latest, trainingFiles.state);
   if (!(await isThere(state))) return latest;
   const { best } = (await readJson(state)) as { readonly best?: { readonly step?: unknown } | null };
   if (!best) return latest;
-  const folder = (await listCheckpoints(parent)).find((step) => step === best.step);
-  if (folder !== undefined) return join(parent, `step-${String(folder).padStart(8, "0")}`);
+  const step = (await listCheckpoints(parent)).find((one) => one === best.step);
+  if (step !== undefined) return checkpointPath(parent, step);
   warn(`the best checkpoint of ${parent}, step ${String(best.step).slice(0, 20)}, is not there; the latest is used`);
   return latest;
 }
 
 async function whyNone(path: string, exists: boolean): Promise<string> {
-  if (!exists) return `there is no ${path}`;
+  if (!exists) return nothingAt(path);
   const names = await readdir(path).catch(() => []);
   const runs: string[] = [];
   for (const name of names) if (await isThere(join(path, name, "checkpoints"))) runs.push(join(path, name));
@@ -60,9 +63,3 @@ async function whyNone(path: string, exists: boolean): Promise<string> {
   }
   return `${path} is no checkpoint (no ${bundleFiles.config}), no run (no checkpoints/) and no model (no config.json)`;
 }
-
-const isThere = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );

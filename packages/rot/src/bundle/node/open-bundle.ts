@@ -1,17 +1,18 @@
 /** Opens whatever was trained, for evaluation and generation, without being told how it was made. Node only. */
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type FloatDType, type Lora, loadCheckpoint, weightsOf } from "@rot/models";
-import { loadAdapter, openFiles, readJson } from "@rot/models/node";
-import type { Device, Tensor } from "@rot/tensor";
+import { type FloatDType, type Lora, weightsOf } from "@rot/models";
+import { loadAdapter, openFiles } from "@rot/models/node";
+import type { Device } from "@rot/tensor";
 import type { LatentSource } from "../../latent/rollout.ts";
 import { headParameters, projectionHead } from "../../methods/rot/head.ts";
+import { isFile, isFolder } from "../../node/paths.ts";
 import { modelFolder } from "../../tiny/node/shipped.ts";
 import { verifyCheckpoint } from "../../train/checkpoint-folder.ts";
-import { type BundleConfig, BundleError, paperStrips, parseBundleConfig } from "../config.ts";
-import { bundleFiles } from "./contents.ts";
+import { type BundleConfig, BundleError, paperStrips } from "../config.ts";
+import { bundleFiles, readBundleConfig } from "./contents.ts";
 import { findCheckpoint, type FindOptions } from "./find-checkpoint.ts";
 import { openStudent, type Student } from "./open-student.ts";
+import { readTensors } from "./read-tensors.ts";
 
 /** What {@link openBundle} takes besides the path. */
 export interface OpenBundleOptions extends FindOptions {
@@ -62,7 +63,7 @@ export async function openBundle(path: string, device: Device, options: OpenBund
   const hasAdapter = await isFile(join(folder, bundleFiles.adapterConfig));
   const student = await openStudent(base, device, {
     markers: config.markers ?? "none",
-    markerRows: async (shapes) => await readTensors(stage1, bundleFiles.markers, shapes, device),
+    markerRows: (shapes) => readTensors(stage1, bundleFiles.markers, shapes, device),
     ...(trained && { trained }),
     ...(hasAdapter && { lora: (linears) => loadAdapter(folder, linears, device) as Promise<Lora> }),
     expected: config.base,
@@ -116,8 +117,7 @@ async function openPlain(
 
 async function readConfig(folder: string): Promise<BundleConfig> {
   await verifyCheckpoint(folder);
-  const file = join(folder, bundleFiles.config);
-  return parseBundleConfig(await readJson(file), file);
+  return await readBundleConfig(folder);
 }
 
 function checkStage1(config: BundleConfig, other: BundleConfig, path: string): void {
@@ -127,31 +127,8 @@ function checkStage1(config: BundleConfig, other: BundleConfig, path: string): v
   if (!same) throw new BundleError(`${path}: its head or markers are not of the same kind as the checkpoint's own`);
 }
 
-/** The tensors of a file, whose names and shapes are known. */
-async function readTensors(
-  folder: string,
-  file: string,
-  shapes: ReadonlyMap<string, readonly number[]>,
-  device: Device,
-): Promise<Map<string, Tensor>> {
-  await using opened = await openFiles(folder, [file]);
-  return await loadCheckpoint(opened, { parameters: shapes, linears: new Map() }, device, { dtype: "f32" });
-}
-
 /** Stage 1 of a run of several stages; otherwise the path itself. */
 async function stageOf(path: string): Promise<string> {
   const inside = join(path, "stage1");
   return (await isFolder(inside)) ? inside : path;
 }
-
-const isFolder = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
-
-const isFile = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  );

@@ -23,6 +23,7 @@ import {
   markerShapes,
   placeMarkers,
   planMarkers,
+  teachMarkers,
 } from "../markers.ts";
 import { configHash, weightsHash } from "./fingerprint.ts";
 
@@ -125,12 +126,7 @@ function recordOf({ markers }: StudentOptions, tokenizer: Tokenizer, { config }:
   if ("mode" in markers) {
     return { ...planMarkers(tokenizer, config.text.V, markers.mode), ...(markers.train && { trained: true }) };
   }
-  const { own, begin, end } = planMarkers(tokenizer, markers.vocabulary, "keep");
-  if (own !== markers.own || begin !== markers.begin || end !== markers.end) {
-    throw new BundleError(
-      `the checkpoint has its markers at the tokens ${markers.begin} and ${markers.end}, this tokenizer at ${begin} and ${end}: they are of two models`,
-    );
-  }
+  teachMarkers(tokenizer, markers);
   return markers;
 }
 

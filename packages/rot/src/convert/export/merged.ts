@@ -3,6 +3,7 @@ import { type Lora, loraFrom, tensorSource, weightsOf } from "@rot/models";
 import { loadAdapter } from "@rot/models/node";
 import { type Device, tensor as deviceTensor } from "@rot/tensor";
 import { deviceDType, type FileDType, fileDTypeBits, toTyped } from "@rot/tensor/safetensors";
+import { readAll } from "../chunks.ts";
 import { adaptedPath } from "../import/names.ts";
 import type { ExportSource, ExportTensor } from "./source.ts";
 
@@ -49,9 +50,7 @@ function mergedTensor(weight: ExportTensor, { path, shape, lora, device, file }:
     shape,
     bytes: (shape[0] * shape[1] * fileDTypeBits[dtype]) / 8,
     async *stream() {
-      const parts: Uint8Array[] = [];
-      for await (const chunk of weight.stream()) parts.push(chunk);
-      const { data } = toTyped({ name: key, dtype: weight.dtype }, Buffer.concat(parts));
+      const { data } = toTyped({ name: key, dtype: weight.dtype }, await readAll(weight.stream()));
       const W = deviceTensor(device, data, { shape, dtype: deviceDType[dtype] ?? "f32" });
       try {
         loraFrom(lora.config, new Map([[path, shape]]), own, file).merge(weightsOf(new Map([[key, W]]), device));

@@ -1,7 +1,9 @@
 /** `README.md` of an export: what it is, how it is used, and what is known of its training. */
 import { readFile } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
-import { parse, stringify } from "yaml";
+import { stringify } from "yaml";
+import { parseJson } from "../../node/json.ts";
+import { runConfigOf } from "../../train/node/run-manifest.ts";
 import type { ExportSource } from "./source.ts";
 
 /** Where checkpoints can be exported to. */
@@ -44,7 +46,7 @@ export async function modelCard(source: ExportSource, format: ExportFormat): Pro
     ...(license === null && { license_name: "that-of-the-base-model" }),
     tags: ["render-of-thought", "latent-reasoning", ...(config.mode === "lora" ? ["lora"] : [])],
   };
-  const settings = await trainingConfig(run);
+  const settings = await trainingConfig(folder);
   const metrics = await metricsTable(join(run, "metrics.jsonl"), step);
   const parts = [
     `---\n${stringify(head)}---`,
@@ -76,14 +78,17 @@ async function licenseOf(folder: string): Promise<string | null> {
 }
 
 /** How it was trained, without the paths of the machine. */
-async function trainingConfig(run: string): Promise<string | null> {
-  const text = (await textOf(join(run, "config.yaml"))) ?? (await textOf(join(dirname(run), "config.yaml")));
-  if (text === null) return null;
-  const parsed = parse(text) as Record<string, unknown>;
-  const { model, data, stage1_checkpoint: _stage1, output: _output, ...rest } = parsed;
-  const local = (value: unknown): unknown => (typeof value === "string" ? basename(value) : value);
-  const { dataset, ...rows } = data as Record<string, unknown>;
-  return stringify({ model: local(model), data: { dataset: local(dataset), ...rows }, ...rest });
+async function trainingConfig(checkpoint: string): Promise<string | null> {
+  const config = await runConfigOf(checkpoint);
+  if (config === null) return null;
+  const { model, data, rendering, stage1_checkpoint: _stage1, output: _output, ...rest } = config;
+  const { font } = rendering;
+  return stringify({
+    model: basename(model),
+    data: { ...data, dataset: basename(data.dataset) },
+    rendering: { ...rendering, font: font && basename(font) },
+    ...rest,
+  });
 }
 
 /** The last line of training and of validation up to a step, as a table. */
@@ -92,7 +97,7 @@ async function metricsTable(path: string, step: number): Promise<string | null> 
   if (text === null) return null;
   const last = new Map<string, number>();
   for (const line of text.split("\n")) {
-    const row = rowOf(line);
+    const row = parseJson(line) as Record<string, unknown> | null;
     if (!row || typeof row["step"] !== "number" || row["step"] > step) continue;
     for (const [name, value] of Object.entries(row)) {
       if (typeof value === "number" && name !== "step") last.set(name, value);
@@ -103,15 +108,6 @@ async function metricsTable(path: string, step: number): Promise<string | null> 
     ([name, value]) => `| ${name.replaceAll(/[^\w.]/g, " ")} | ${Number(value.toPrecision(5))} |`,
   );
   return [`| at step ${step} | |`, "| --- | --- |", ...rows].join("\n");
-}
-
-/** A line of metrics; the last one may be torn. */
-function rowOf(line: string): Record<string, unknown> | null {
-  try {
-    return JSON.parse(line) as Record<string, unknown>;
-  } catch {
-    return null;
-  }
 }
 
 const textOf = (path: string): Promise<string | null> =>

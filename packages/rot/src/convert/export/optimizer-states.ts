@@ -2,11 +2,9 @@
  * The optimizer of a checkpoint as the published trainer goes on from it: torch's `optimizer.bin` after stage 1, one partition
  * of DeepSpeed's ZeRO stage 2 after stage 2.
  */
-import { readFile } from "node:fs/promises";
-import { join } from "node:path";
 import { loadConfig } from "../../config/load.ts";
 import type { RunConfig } from "../../config/schema.ts";
-import { runFiles } from "../../train/node/run-manifest.ts";
+import { runConfigOf, runFiles } from "../../train/node/run-manifest.ts";
 import type { NumberStream } from "../import/number-stream.ts";
 import { countOf } from "../torch-pickle/strided.ts";
 import { Tuple } from "../torch-pickle/values.ts";
@@ -54,11 +52,8 @@ export function learntOf(
 
 /** The settings of the run that a checkpoint is in, or the defaults. */
 export async function settingsOf(checkpoint: string, note: (text: string) => void): Promise<RunConfig["optimizer"]> {
-  for (const above of ["../..", "../../.."]) {
-    const name = join(checkpoint, above, runFiles.config);
-    const text = await readFile(name, "utf8").catch(() => null);
-    if (text !== null) return loadConfig({ name, text }).config.optimizer;
-  }
+  const config = await runConfigOf(checkpoint);
+  if (config) return config.optimizer;
   note(`${checkpoint} is in no run with a ${runFiles.config}: the optimizer is written with the default settings`);
   return loadConfig(null).config.optimizer;
 }
@@ -87,7 +82,7 @@ function paramGroup(
 }
 
 /** A schedule after some steps. The rate of the first step that follows is the peak; the schedule corrects it then. */
-export const schedulerState = ({ lr }: RunConfig["optimizer"], step: number): WritableValue =>
+const schedulerState = ({ lr }: RunConfig["optimizer"], step: number): WritableValue =>
   new Map<string, WritableValue>([
     ["base_lrs", [lr]],
     ["last_epoch", step],
@@ -136,7 +131,7 @@ export function torchOptimizer(
 const ALIGNMENT = 2;
 
 /** The version whose layout this is. */
-export const deepSpeedVersion = "0.19.8";
+const deepSpeedVersion = "0.19.8";
 
 /** `bf16_zero_pp_rank_0_mp_rank_00_optim_states.pt`: all parameters one after another, for one rank. */
 export function partition(

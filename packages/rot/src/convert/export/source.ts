@@ -1,23 +1,23 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** A checkpoint of ours with its base, as the tensors of one whole model: what every export begins with. */
-import { stat } from "node:fs/promises";
 import { join } from "node:path";
-import { type CheckpointFolder, openFiles, readJson } from "@rot/models/node";
+import { openFiles, readJson } from "@rot/models/node";
 import { checkKeys, type Description } from "@rot/models";
 import { UsageError } from "@rot/tensor";
 import type { FileDType } from "@rot/tensor/safetensors";
-import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } from "../../bundle/config.ts";
-import { haveRowFile, idsOf, namesOf, planMarkers } from "../../bundle/markers.ts";
-import { bundleFiles } from "../../bundle/node/contents.ts";
+import { type BundleConfig, BundleError, type MarkerRecord } from "../../bundle/config.ts";
+import { haveRowFile, idsOf, namesOf, teachMarkers, tokenTables } from "../../bundle/markers.ts";
+import { bundleFiles, readBundleConfig } from "../../bundle/node/contents.ts";
 import { findCheckpoint } from "../../bundle/node/find-checkpoint.ts";
 import { checkBase, withVocabulary } from "../../bundle/node/open-student.ts";
 import { headParameters } from "../../methods/rot/head.ts";
+import { isThere } from "../../node/paths.ts";
 import { verifyCheckpoint } from "../../train/checkpoint-folder.ts";
 import { trainingFiles } from "../../train/training-state.ts";
+import { readAll } from "../chunks.ts";
 import { decode } from "../decode.ts";
 import { type BaseModel, openBase, type StoredTensor, storedTensor } from "../import/base-model.ts";
 import { encode } from "../import/floats.ts";
-import { tables } from "../import/marker-rows.ts";
 
 /** A tensor to be written. */
 export interface ExportTensor {
@@ -79,93 +79,118 @@ export async function openSource({
 }: SourceOptions): Promise<ExportSource> {
   const folder = await findCheckpoint(input, { checkpoint, warn });
   const { step } = await verifyCheckpoint(folder);
-  const file = join(folder, bundleFiles.config);
-  const config = parseBundleConfig(await readJson(file), file);
+  const config = await readBundleConfig(folder);
   const opened: AsyncDisposable[] = [];
   const close = async (): Promise<void> => {
     for (const one of opened.splice(0)) await one[Symbol.asyncDispose]();
   };
   try {
-    const base = await openBase(moved ?? config.base.path).catch((error: unknown) => {
-      if (!(error instanceof UsageError)) throw error;
-      throw new BundleError(
-        `${folder} was trained on the model ${config.base.path}, which is not there: say where it is with --base DIR`,
-      );
-    });
+    const base = await openBaseOf(config, folder, moved);
     opened.push(base);
-    checkBase(base.record, config.base);
-    const { markers } = config;
-    if (markers) {
-      const { own, begin, end } = planMarkers(base.tokenizer, markers.vocabulary, "keep");
-      if (own !== markers.own || begin !== markers.begin || end !== markers.end) {
-        throw new BundleError(
-          `${folder} has its markers at the tokens ${markers.begin} and ${markers.end}, the tokenizer of ${base.folder} at ${begin} and ${end}`,
-        );
-      }
-    }
-    const filed = async (name: string): Promise<Map<string, StoredTensor>> => {
-      if (!(await stat(join(folder, name)).catch(() => null))) return new Map();
-      const tensors: CheckpointFolder = await openFiles(folder, [name]);
-      opened.push(tensors);
-      return new Map([...tensors.tensors.keys()].map((key) => [key, storedTensor(tensors, key)]));
-    };
-    const trained = await filed(bundleFiles.weights);
-    const [head, rows, adapter] = [
-      await filed(bundleFiles.head),
-      await filed(bundleFiles.markers),
-      await filed(bundleFiles.adapter),
-    ];
-    if (config.head) {
-      const shapes = new Map([...head].map(([name, { shape }]) => [name, shape]));
-      checkKeys(
-        { parameters: headParameters(config.head), linears: new Map() },
-        shapes,
-        join(folder, bundleFiles.head),
-      );
-    }
-    const [parameters, moments] = [await filed(trainingFiles.parameters), await filed(trainingFiles.optimizer)];
-    const narrow = [...parameters, ...moments].find(([, { dtype }]) => dtype !== "F32");
-    if (narrow) throw new BundleError(`${folder}: ${narrow[0]} is ${narrow[1].dtype}; the state of training is F32`);
-    const adapterConfig =
-      adapter.size > 0 ? ((await readJson(join(folder, bundleFiles.adapterConfig))) as Record<string, unknown>) : null;
+    const parts = await partsOf(folder, opened);
+    checkParts(parts, config, folder);
+    const { head, adapter, parameters, moments } = parts;
+    const adapterConfig = adapter.size > 0 ? await readJson(join(folder, bundleFiles.adapterConfig)) : null;
     return {
       folder,
       step,
       config,
       base,
-      adapterConfig,
+      adapterConfig: adapterConfig as ExportSource["adapterConfig"],
       adapter,
       head,
       training: parameters.size > 0 ? { parameters, moments } : null,
-      rows: markers && !haveRowFile(markers) ? ownRows(markers, (key) => trained.get(key) ?? stored(base, key)) : rows,
+      rows: rowsOf(parts, config, base),
       describe: (vocabulary) => withVocabulary(base.description, vocabulary),
-      async model(vocabulary) {
-        const placed =
-          config.markers && haveRowFile(config.markers)
-            ? await placedRows(config.markers, rows, folder)
-            : new Map<string, Float64Array>();
-        const { architecture } = withVocabulary(base.description, vocabulary);
-        return new Map(
-          [...architecture.parameters].map(([key, shape]): [string, ExportTensor] => {
-            const stored = trained.get(key) ?? storedTensor(base.checkpoint, key);
-            const prefix = tables.find(([, table]) => table === key)?.[0];
-            const tensor =
-              prefix === undefined ? stored : resized(stored, vocabulary, rowsOf(placed, prefix, config), key);
-            if (String(tensor.shape) !== String(shape)) {
-              throw new BundleError(
-                `${folder}: ${key} is [${tensor.shape.join(", ")}], the model's is [${shape.join(", ")}]`,
-              );
-            }
-            return [key, tensor];
-          }),
-        );
-      },
+      model: (vocabulary) => modelOf(parts, { config, base, folder }, vocabulary),
       [Symbol.asyncDispose]: close,
     };
   } catch (error) {
     await close();
     throw error;
   }
+}
+
+/** The base of a checkpoint, its tokenizer taught the markers. */
+async function openBaseOf({ base, markers }: BundleConfig, folder: string, moved = base.path): Promise<BaseModel> {
+  const opened = await openBase(moved).catch((error: unknown) => {
+    if (!(error instanceof UsageError)) throw error;
+    throw new BundleError(
+      `${folder} was trained on the model ${base.path}, which is not there: say where it is with --base DIR`,
+    );
+  });
+  try {
+    checkBase(opened.record, base);
+    if (markers) teachMarkers(opened.tokenizer, markers, folder);
+    return opened;
+  } catch (error) {
+    await opened[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** The tensors of each file of a checkpoint; none of a file that it does not have. */
+type Parts = Readonly<
+  Record<"weights" | "head" | "markers" | "adapter" | "parameters" | "moments", ReadonlyMap<string, StoredTensor>>
+>;
+
+async function partsOf(folder: string, opened: AsyncDisposable[]): Promise<Parts> {
+  const read = async (name: string): Promise<ReadonlyMap<string, StoredTensor>> => {
+    if (!(await isThere(join(folder, name)))) return new Map();
+    const file = await openFiles(folder, [name]);
+    opened.push(file);
+    return new Map([...file.tensors.keys()].map((key) => [key, storedTensor(file, key)]));
+  };
+  return {
+    weights: await read(bundleFiles.weights),
+    head: await read(bundleFiles.head),
+    markers: await read(bundleFiles.markers),
+    adapter: await read(bundleFiles.adapter),
+    parameters: await read(trainingFiles.parameters),
+    moments: await read(trainingFiles.optimizer),
+  };
+}
+
+function checkParts({ head, parameters, moments }: Parts, config: BundleConfig, folder: string): void {
+  if (config.head) {
+    const wanted = { parameters: headParameters(config.head), linears: new Map() };
+    checkKeys(wanted, new Map([...head].map(([name, { shape }]) => [name, shape])), join(folder, bundleFiles.head));
+  }
+  const narrow = [...parameters, ...moments].find(([, { dtype }]) => dtype !== "F32");
+  if (narrow) throw new BundleError(`${folder}: ${narrow[0]} is ${narrow[1].dtype}; the state of training is F32`);
+}
+
+/** The rows of the markers: in a file of their own, or in the tables where the tokenizer has them itself. */
+const rowsOf = (
+  { markers: rows, weights }: Parts,
+  { markers }: BundleConfig,
+  base: BaseModel,
+): ReadonlyMap<string, ExportTensor> =>
+  markers && !haveRowFile(markers) ? ownRows(markers, (key) => weights.get(key) ?? stored(base, key)) : rows;
+
+/** The parameters of the model with so many rows in its token tables. */
+async function modelOf(
+  { weights, markers: rows }: Parts,
+  { config, base, folder }: Pick<ExportSource, "config" | "base" | "folder">,
+  vocabulary: number,
+): Promise<Map<string, ExportTensor>> {
+  const { markers } = config;
+  const placed =
+    markers && haveRowFile(markers) ? await placedRows(markers, rows, folder) : new Map<string, Float64Array>();
+  const { architecture } = withVocabulary(base.description, vocabulary);
+  return new Map(
+    [...architecture.parameters].map(([key, shape]): [string, ExportTensor] => {
+      const stored = weights.get(key) ?? storedTensor(base.checkpoint, key);
+      const prefix = tokenTables.find(([, table]) => table === key)?.[0];
+      const tensor = prefix === undefined ? stored : resized(stored, vocabulary, byId(placed, prefix, config), key);
+      if (String(tensor.shape) !== String(shape)) {
+        throw new BundleError(
+          `${folder}: ${key} is [${tensor.shape.join(", ")}], the model's is [${shape.join(", ")}]`,
+        );
+      }
+      return [key, tensor];
+    }),
+  );
 }
 
 /** The values of the markers' rows by name. */
@@ -176,9 +201,7 @@ async function placedRows(
 ): Promise<Map<string, Float64Array>> {
   const values = new Map<string, Float64Array>();
   for (const [name, tensor] of rows) {
-    const parts: Uint8Array[] = [];
-    for await (const chunk of tensor.stream()) parts.push(chunk);
-    values.set(name, decode(tensor.dtype, Buffer.concat(parts)));
+    values.set(name, decode(tensor.dtype, await readAll(tensor.stream())));
   }
   for (const name of namesOf(markers)) {
     if (!values.has(name)) throw new BundleError(`${join(folder, bundleFiles.markers)}: there is no row ${name}`);
@@ -193,7 +216,7 @@ const stored = ({ checkpoint }: BaseModel, key: string): StoredTensor | undefine
 /** The rows of markers that the tokenizer has itself, in the tables where they are. */
 function ownRows(markers: MarkerRecord, tableOf: (key: string) => StoredTensor | undefined): Map<string, ExportTensor> {
   const rows = new Map<string, ExportTensor>();
-  for (const [prefix, key] of tables) {
+  for (const [prefix, key] of tokenTables) {
     const table = tableOf(key);
     if (!table) continue;
     const [count = 1, width = 0] = table.shape;
@@ -212,7 +235,7 @@ function ownRows(markers: MarkerRecord, tableOf: (key: string) => StoredTensor |
 }
 
 /** The rows of one table by id. */
-function rowsOf(
+function byId(
   rows: ReadonlyMap<string, Float64Array>,
   prefix: string,
   { markers }: BundleConfig,

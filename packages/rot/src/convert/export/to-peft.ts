@@ -1,10 +1,10 @@
 /** An adapter of ours as PEFT's `save_pretrained` writes it. */
 import { join } from "node:path";
 import { UsageError } from "@rot/tensor";
-import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
+import type { TensorSource } from "@rot/tensor/safetensors";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { haveRowFile } from "../../bundle/markers.ts";
-import { bundleFiles } from "../../bundle/node/contents.ts";
+import { bundleFiles, weightsFile } from "../../bundle/node/contents.ts";
 import type { Counter } from "./counting.ts";
 import type { ExportSource, ExportTensor } from "./source.ts";
 import type { ExportPlan } from "./to-reference.ts";
@@ -53,6 +53,5 @@ export function latentFiles(
 const sources = (tensors: ReadonlyMap<string, ExportTensor>, counter: Counter): TensorSource[] =>
   [...tensors].map(([name, tensor]) => counter.safetensors(name, tensor));
 
-/** A safetensors file as transformers and PEFT want it: they look for the format in its metadata. */
 export const writeTensors = (path: string, tensors: readonly TensorSource[]): Promise<number> =>
-  writeFileAtomically(path, writeSafetensors(tensors, new Map([["format", "pt"]])));
+  writeFileAtomically(path, weightsFile(tensors));

@@ -4,6 +4,7 @@ import { join, sep } from "node:path";
 import { UsageError } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import type { MarkerRecord } from "../../bundle/config.ts";
+import { EMBEDDING_KEY, HEAD_KEY } from "../../bundle/markers.ts";
 import type { RunConfig } from "../../config/schema.ts";
 import { type HeadConfig, headParameters } from "../../methods/rot/head.ts";
 import { adaptedPath, publishedNames } from "../import/names.ts";
@@ -164,8 +165,7 @@ function moduleTree(
   for (const [key, tensor] of model) {
     const written = counter.torch(tensor);
     order.set(add(key, written), { name: key, shape: tensor.shape });
-    if (key === "model.language_model.embed_tokens.weight" && base.description.config.text.tied)
-      add("lm_head.weight", written);
+    if (key === EMBEDDING_KEY && base.description.config.text.tied) add(HEAD_KEY, written);
     for (const name of adapted.get(key.replace(/\.weight$/, "")) ?? []) {
       const matrix = adapter.get(name) as ExportTensor;
       const inner = name.slice("base_model.model.".length).replace(/\.weight$/, ".default.weight");

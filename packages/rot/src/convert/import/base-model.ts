@@ -1,6 +1,5 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The model that a checkpoint goes on, seen as files: nothing of it is loaded. */
-import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describeModel, type Description, type Tokenizer } from "@rot/models";
 import { type CheckpointFolder, loadTokenizer, openCheckpoint, readJson } from "@rot/models/node";
@@ -8,6 +7,7 @@ import { UsageError } from "@rot/tensor";
 import type { FileDType } from "@rot/tensor/safetensors";
 import type { BaseRecord } from "../../bundle/config.ts";
 import { configHash, weightsHash } from "../../bundle/node/fingerprint.ts";
+import { isThere } from "../../node/paths.ts";
 import { CHUNK_BYTES } from "../torch-pickle/strided.ts";
 
 /** An open model folder. Close it, or declare it with `await using`. */
@@ -28,7 +28,7 @@ export interface BaseModel extends AsyncDisposable {
 export async function openBase(path: string): Promise<BaseModel> {
   const folder = resolve(path);
   const file = join(folder, "config.json");
-  if (!(await stat(file).catch(() => null))) {
+  if (!(await isThere(file))) {
     throw new UsageError(`${path} is no model (no config.json): name the folder of the base model`);
   }
   const description = describeModel(await readJson(file), file);

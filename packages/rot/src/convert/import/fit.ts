@@ -2,12 +2,12 @@
 import { checkKeys, type LoraConfig, loraParameters, WeightsError } from "@rot/models";
 import { UsageError } from "@rot/tensor";
 import { BundleError } from "../../bundle/config.ts";
-import { planMarkers } from "../../bundle/markers.ts";
+import { EMBEDDING_KEY, HEAD_KEY, planMarkers } from "../../bundle/markers.ts";
 import { withVocabulary } from "../../bundle/node/open-student.ts";
 import { type HeadConfig, headParameters } from "../../methods/rot/head.ts";
+import { VISION_TOWER } from "../../train/node/learns.ts";
 import type { CheckpointTensor } from "../open-checkpoint.ts";
 import type { BaseModel } from "./base-model.ts";
-import { tables } from "./marker-rows.ts";
 import { adaptedPath } from "./names.ts";
 import { type PublishedStage1, type PublishedStates, requireEqual } from "./published.ts";
 
@@ -21,7 +21,7 @@ export function planModel(base: BaseModel, stage1: PublishedStage1 | null, state
       `${stage1.file} has its markers at the tokens ${ids.begin} and ${ids.end}, the tokenizer of ${base.folder} puts them at ${plan.begin} and ${plan.end}: they are of two models`,
     );
   }
-  const rows = states?.model.get(tables[0]?.[1] as string)?.shape[0];
+  const rows = states?.model.get(EMBEDDING_KEY)?.shape[0];
   if (rows !== undefined && rows <= plan.end) {
     throw new BundleError(
       `${states?.file} has ${rows} rows in its token table, the tokenizer of ${base.folder} needs ${plan.end + 1}: they are of two models`,
@@ -41,7 +41,7 @@ export async function checkModel(
 ): Promise<void> {
   const shapes = new Map([...model].map(([key, { shape }]) => [key, shape]));
   checkKeys(architecture, shapes, `${where}, on the model of ${base.folder}`, ignored);
-  const [embedding, output] = tables.map(([, key]) => model.get(key));
+  const [embedding, output] = [model.get(EMBEDDING_KEY), model.get(HEAD_KEY)];
   if (ignored.length > 0 && embedding && output) await requireEqual(embedding, output, where);
 }
 
@@ -76,7 +76,7 @@ export function loraOf(
     alpha,
     dropout,
     targetModules: [...targets],
-    excludeModules: String.raw`model\.visual\..*`,
+    excludeModules: VISION_TOWER,
   };
   let parameters: ReturnType<typeof loraParameters>;
   try {

@@ -2,9 +2,9 @@
 import { decode } from "../decode.ts";
 import type { CheckpointTensor } from "../open-checkpoint.ts";
 import type { MarkerRecord } from "../../bundle/config.ts";
+import { tokenTables } from "../../bundle/markers.ts";
 import { type BaseModel, type StoredTensor, storedTensor } from "./base-model.ts";
 import { floatOf } from "./floats.ts";
-import { tables } from "./marker-rows.ts";
 
 /** Elements from `begin` to before `end`. */
 type Segment = readonly [begin: number, end: number];
@@ -71,7 +71,7 @@ export async function changedWeights(
   for (const [key, shape] of description.architecture.parameters) {
     const tensor = model.get(key);
     if (!tensor || !wanted(key)) continue;
-    const isTable = tables.some(([, table]) => table === key);
+    const isTable = tokenTables.some(([, table]) => table === key);
     const [rows = 1, width = 1] = shape;
     const count = shape.reduce((product, length) => product * length, 1);
     const segments = isTable ? rowsBut(Math.min(rows, tensor.shape[0] ?? 0), markers, width) : rowsBut(count, [], 1);

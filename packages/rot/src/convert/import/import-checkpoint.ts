@@ -1,13 +1,14 @@
 /** A checkpoint of the published trainer as a run folder of ours. */
-import { type Description, printAdapterConfig, WeightsError } from "@rot/models";
+import { type Description, type LoraConfig, printAdapterConfig, WeightsError } from "@rot/models";
 import { UsageError } from "@rot/tensor";
-import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
-import { type BundleConfig, type MarkerRecord, printBundleConfig, type StripRecord } from "../../bundle/config.ts";
-import { bundleFiles } from "../../bundle/node/contents.ts";
+import type { TensorSource } from "@rot/tensor/safetensors";
+import { type BundleConfig, type MarkerRecord, printBundleConfig, stripRecord } from "../../bundle/config.ts";
+import { bundleFiles, weightsFile } from "../../bundle/node/contents.ts";
 import type { ConfigFile } from "../../config/load.ts";
 import type { RunConfig } from "../../config/schema.ts";
 import type { HeadConfig } from "../../methods/rot/head.ts";
 import type { Contents } from "../../train/checkpoint-folder.ts";
+import { trainsWeight } from "../../train/node/learns.ts";
 import type { OnProgress } from "../files.ts";
 import type { CheckpointTensor } from "../open-checkpoint.ts";
 import { type BaseModel, openBase } from "./base-model.ts";
@@ -96,146 +97,193 @@ interface Sources {
   readonly trained: PublishedStates | null;
 }
 
-async function importOpened({ base, stage1, states, trained }: Sources, options: ImportOptions): Promise<ImportResult> {
-  const { note = () => {}, latents = 32 } = options;
-  const before = configBefore({ config: options.config, note });
-  const { markers, description } = planModel(base, stage1, states);
-  if (states) await checkModel(states, description, base);
-  if (states && states.dropped.length > 0)
-    note(`${states.dropped.length} tensors of the trainer are no model's: left out`);
-  if (!stage1) note("without --stage1 the projection head is the one among the weights");
-  const { head, config: headConfig } = headOf(stage1, states, base);
-  const loraAlpha = options.loraAlpha ?? before.config.lora.alpha;
-  const lora =
-    states && states.adapter.size > 0
-      ? loraOf(states, description, { alpha: loraAlpha, dropout: before.config.lora.dropout })
-      : null;
-  if (lora && !trained)
-    throw new UsageError(`${states?.file} has LoRA adapters, which are of stage 2: give it as --stage2`);
-  const isHeadOnly = before.config.stage2.mode === "lm_head";
-  const mode = !trained ? null : lora ? "lora" : isHeadOnly ? "lm_head" : "full";
-  const facts: CheckpointFacts = {
-    stage: trained ? "2" : "1",
-    model: base.folder,
-    mode,
-    head: headConfig,
-    lora: lora && { r: lora.r, alpha: lora.alpha, targetModules: [lora.targetModules].flat() },
-  };
-  const settings = { config: options.config, dataset: options.dataset, output: options.output, note };
-  const config = configOfRun(before, facts, settings);
+async function importOpened(sources: Sources, options: ImportOptions): Promise<ImportResult> {
+  const { base, stage1, states, trained } = sources;
+  const { config: file, dataset, output, note = () => {} } = options;
+  const settings = { config: file, dataset, output, note };
+  const before = configBefore(settings);
+  const found = await look(sources, before.config, { ...options, note });
+  const { mode, markers, head, lora } = found;
+  const config = configOfRun(before, factsOf(found, base), settings);
   const data = options.weightsOnly ? null : await dataOfRun(config, settings);
 
-  const { parameters } = description.architecture;
-  const counted = counting(states, [...parameters.keys()], options.onProgress);
-  const learns = learning(mode, description);
-  const changed = states ? await changedWeights(states.model, base, markers, (key) => !learns(key), counted) : [];
-  // The published code may train the vision tower along; nothing else may differ.
-  if (changed.some((key) => mode !== "full" || !key.startsWith("model.visual."))) {
-    throw new WeightsError(
-      `${states?.file}: weights that training leaves as they are differ from those of ${base.folder} (${changed.length}): it is another base`,
-      { unexpected: changed },
-    );
-  }
-  const { D: width, tied } = description.config.text;
-  const places = {
+  const counted = counting(states, [...found.description.architecture.parameters.keys()], options.onProgress);
+  const learns = mode === null ? (): boolean => false : trainsWeight(mode, found.description);
+  const changed = await changedOf(sources, found, learns, counted);
+  const rows = await rowsOf(sources, found, note);
+  const learnt = learntOf(sources, found, config.stage2.freeze_head, learns, changed);
+  const bundle: Omit<BundleConfig, "mode"> = {
+    base: base.record,
     markers,
-    width,
-    tied,
-    stage1: stage1?.rows,
-    stage1File: stage1?.file ?? "",
-    states: states?.model,
-    note,
+    head: head.config,
+    latents: { budget: options.latents ?? 32 },
+    answerStyle: config.stage2.answer_style,
+    chain: true,
+    strips: stripRecord(config, before.published),
   };
-  if (markers.own) await checkOwnRows(places, base);
-  const rows = markers.own ? null : await findRows(places);
-
-  const shared = (of: BundleConfig["mode"], tensors = head): Contents => ({
-    [bundleFiles.config]: [
-      Buffer.from(
-        printBundleConfig({
-          mode: of,
-          base: base.record,
-          markers,
-          head: headConfig,
-          latents: { budget: latents },
-          answerStyle: config.stage2.answer_style,
-          chain: true,
-          strips: stripsOf(config, before.published),
-        }),
-      ),
-    ],
-    [bundleFiles.head]: tensorFile(tensors),
-    ...(rows && { [bundleFiles.markers]: file([...rows].map(([name, row]) => rowSource(name, row, width))) }),
-  });
-  const weights = new Map(
-    [...(trained?.model ?? [])].filter(([key]) => parameters.has(key) && (learns(key) || changed.includes(key))),
-  );
-  const step = trained ? trained.step : (states?.step ?? stage1?.step ?? 0);
-  const trains = new Map<string, CheckpointTensor>(trained?.adapter);
-  for (const [key, tensor] of weights) if (learns(key)) trains.set(key, tensor);
-  const isHeadTrained = trained === null || !config.stage2.freeze_head;
-  const lastHead = trained && isHeadTrained ? headOf(null, trained, base).head : head;
-  if (isHeadTrained) for (const [name, tensor] of lastHead) trains.set(`head.${name}`, tensor);
-  await using optimizer = options.weightsOnly ? null : await optimizerOf({ stage1, states }, options);
+  await using optimizer = options.weightsOnly ? null : await optimizerOf(sources, options);
   const state = options.weightsOnly
     ? null
     : await importState(
-        { task: trained ? "stage2" : "stage1", step, parameters: trains },
+        { task: trained ? "stage2" : "stage1", step: learnt.step, parameters: learnt.parameters },
         optimizer?.found ?? null,
         note,
       );
   const last: Contents = {
-    ...shared(bundleModeOf(mode), lastHead),
+    ...bundleOf({ mode: bundleModeOf(mode), ...bundle }, learnt.head, rows),
     ...(trained &&
       lora && {
         [bundleFiles.adapterConfig]: [Buffer.from(printAdapterConfig(lora, base.folder))],
         [bundleFiles.adapter]: tensorFile(trained.adapter),
       }),
-    ...(weights.size > 0 && {
-      [bundleFiles.weights]: tensorFile(new Map([...weights].map(([key, tensor]) => [key, counted(tensor)]))),
+    ...(learnt.weights.size > 0 && {
+      [bundleFiles.weights]: tensorFile(new Map([...learnt.weights].map(([key, tensor]) => [key, counted(tensor)]))),
     }),
     ...state?.contents,
   };
-  const { stage1: from, stage2: then, base: on, output, manifest } = options;
   const stages = await writeRun(output, {
-    before: trained ? { step: stage1?.step ?? 0, contents: shared("stage1") } : null,
-    last: { mode: bundleModeOf(mode), step, contents: last },
-    bytes: [...weights.values()].reduce((sum, tensor) => sum + tensor.bytes, state?.bytes ?? 0),
+    before: trained && {
+      step: stage1?.step ?? 0,
+      contents: bundleOf({ mode: "stage1", ...bundle }, head.tensors, rows),
+    },
+    last: { mode: bundleModeOf(mode), step: learnt.step, contents: last },
+    bytes: [...learnt.weights.values()].reduce((sum, tensor) => sum + tensor.bytes, state?.bytes ?? 0),
     config: state && config,
     data,
-    manifest: { imported: { stage1: from, stage2: then, base: on }, ...manifest },
+    manifest: {
+      imported: { stage1: options.stage1, stage2: options.stage2, base: options.base },
+      ...options.manifest,
+    },
   });
   return {
     stages,
     markers,
-    head: headConfig,
+    head: head.config,
     lora: lora && { r: lora.r, alpha: lora.alpha },
     training: state && { moments: state.moments, data: data !== null },
   };
 }
+
+type Tensors = ReadonlyMap<string, CheckpointTensor>;
+
+/** What a checkpoint turns out to be. */
+interface Found {
+  readonly mode: Mode;
+  readonly markers: MarkerRecord;
+  /** The base, with as many rows in its token tables as the checkpoint has. */
+  readonly description: Description;
+  /** Of stage 1. */
+  readonly head: { readonly tensors: Tensors; readonly config: HeadConfig };
+  readonly lora: LoraConfig | null;
+}
+
+/** Looks at names and shapes; nothing large is read. */
+async function look(
+  { base, stage1, states, trained }: Sources,
+  { lora: settings, stage2 }: RunConfig,
+  { loraAlpha, note }: { readonly loraAlpha?: number | undefined; readonly note: (text: string) => void },
+): Promise<Found> {
+  const { markers, description } = planModel(base, stage1, states);
+  if (states) await checkModel(states, description, base);
+  if (states && states.dropped.length > 0)
+    note(`${states.dropped.length} tensors of the trainer are no model's: left out`);
+  if (!stage1) note("without --stage1 the projection head is the one among the weights");
+  const { head: tensors, config } = headOf(stage1, states, base);
+  const scaled = { alpha: loraAlpha ?? settings.alpha, dropout: settings.dropout };
+  const lora = states && states.adapter.size > 0 ? loraOf(states, description, scaled) : null;
+  if (lora && !trained)
+    throw new UsageError(`${states?.file} has LoRA adapters, which are of stage 2: give it as --stage2`);
+  const mode = !trained ? null : lora ? "lora" : stage2.mode === "lm_head" ? "lm_head" : "full";
+  return { mode, markers, description, head: { tensors, config }, lora };
+}
+
+const factsOf = ({ mode, head, lora }: Found, { folder }: BaseModel): CheckpointFacts => ({
+  stage: mode === null ? "1" : "2",
+  model: folder,
+  mode,
+  head: head.config,
+  lora: lora && { r: lora.r, alpha: lora.alpha, targetModules: [lora.targetModules].flat() },
+});
+
+/**
+ * The weights that do not learn, and differ from the base's: those of the vision tower, which the published code may train
+ * along.
+ *
+ * @throws {WeightsError} when others do
+ */
+async function changedOf(
+  { base, states }: Sources,
+  { mode, markers }: Found,
+  learns: (key: string) => boolean,
+  counted: (tensor: CheckpointTensor) => CheckpointTensor,
+): Promise<readonly string[]> {
+  if (!states) return [];
+  const changed = await changedWeights(states.model, base, markers, (key) => !learns(key), counted);
+  if (changed.every((key) => mode === "full" && key.startsWith("model.visual."))) return changed;
+  throw new WeightsError(
+    `${states.file}: weights that training leaves as they are differ from those of ${base.folder} (${changed.length}): it is another base`,
+    { unexpected: changed },
+  );
+}
+
+/** The file of the markers' rows; null where the base has them itself. */
+async function rowsOf(
+  { base, stage1, states }: Sources,
+  { markers, description }: Found,
+  note: (text: string) => void,
+): Promise<readonly TensorSource[] | null> {
+  const { D: width, tied } = description.config.text;
+  const where = { stage1: stage1?.rows, stage1File: stage1?.file ?? "", states: states?.model };
+  const places = { markers, width, tied, ...where, note };
+  if (markers.own) {
+    await checkOwnRows(places, base);
+    return null;
+  }
+  return [...(await findRows(places))].map(([name, row]) => rowSource(name, row, width));
+}
+
+/** What the last stage trained, as it was left. */
+interface Learnt {
+  readonly step: number;
+  /** In place of the base's. */
+  readonly weights: Tensors;
+  readonly head: Tensors;
+  /** All that learns, by the names that our training gives it. */
+  readonly parameters: Tensors;
+}
+
+function learntOf(
+  { base, stage1, states, trained }: Sources,
+  { description, head }: Found,
+  isHeadFrozen: boolean,
+  learns: (key: string) => boolean,
+  changed: readonly string[],
+): Learnt {
+  const isOwn = (key: string): boolean => description.architecture.parameters.has(key);
+  const weights = new Map(
+    [...(trained?.model ?? [])].filter(([key]) => isOwn(key) && (learns(key) || changed.includes(key))),
+  );
+  const parameters = new Map<string, CheckpointTensor>(trained?.adapter);
+  for (const [key, tensor] of weights) if (learns(key)) parameters.set(key, tensor);
+  const step = trained?.step ?? states?.step ?? stage1?.step ?? 0;
+  if (trained && isHeadFrozen) return { step, weights, head: head.tensors, parameters };
+  const last = trained ? headOf(null, trained, base).head : head.tensors;
+  for (const [name, tensor] of last) parameters.set(`head.${name}`, tensor);
+  return { step, weights, head: last, parameters };
+}
+
+/** The files that a checkpoint of every mode has. */
+const bundleOf = (config: BundleConfig, head: Tensors, rows: readonly TensorSource[] | null): Contents => ({
+  [bundleFiles.config]: [Buffer.from(printBundleConfig(config))],
+  [bundleFiles.head]: tensorFile(head),
+  ...(rows && { [bundleFiles.markers]: weightsFile(rows) }),
+});
 
 type Mode = RunConfig["stage2"]["mode"] | null;
 
 /** What a checkpoint says of itself. */
 const bundleModeOf = (mode: Mode): BundleConfig["mode"] =>
   mode === null ? "stage1" : mode === "lm_head" ? "lm-head" : mode;
-
-/** Which of the base's own weights a stage trains. */
-function learning(mode: Mode, { config }: Description): (key: string) => boolean {
-  const output = config.text.tied ? "model.language_model.embed_tokens.weight" : "lm_head.weight";
-  return (key) => (mode === "full" ? !key.startsWith("model.visual.") : mode === "lm_head" ? key === output : false);
-}
-
-/** Chains as the run draws them, or as the published code drew them. */
-const stripsOf = ({ rendering }: RunConfig, published: boolean): StripRecord => ({
-  encoding: rendering.encoding,
-  fontSize: rendering.font_size,
-  height: rendering.height,
-  padding: rendering.padding,
-  thoughtMarkers: rendering.thought_markers,
-  newlines: published ? "keep" : "space",
-  engine: published ? "basic" : "shaped",
-});
 
 /** The optimizer of the stage that is gone on with. */
 async function optimizerOf(
@@ -268,11 +316,8 @@ function counting(states: PublishedStates | null, keys: readonly string[], onPro
   });
 }
 
-const file = (sources: readonly TensorSource[]): AsyncGenerator<Uint8Array> =>
-  writeSafetensors(sources, new Map([["format", "pt"]]));
-
 const tensorFile = (tensors: ReadonlyMap<string, CheckpointTensor>): AsyncGenerator<Uint8Array> =>
-  file(
+  weightsFile(
     [...tensors].map(([name, tensor]) => ({
       name,
       dtype: tensor.dtype,

@@ -2,7 +2,8 @@
 import { philox, WeightError } from "@rot/tensor";
 import type { FileDType } from "@rot/tensor/safetensors";
 import type { MarkerRecord } from "../../bundle/config.ts";
-import { idsOf, namesOf } from "../../bundle/markers.ts";
+import { idsOf, namesOf, tokenTables } from "../../bundle/markers.ts";
+import { readAll } from "../chunks.ts";
 import { decode } from "../decode.ts";
 import type { CheckpointTensor } from "../open-checkpoint.ts";
 import { type BaseModel, storedTensor } from "./base-model.ts";
@@ -13,12 +14,6 @@ export interface Row {
   readonly dtype: FileDType;
   readonly bytes: Uint8Array;
 }
-
-/** The token tables of a model, by what stands before the names of their rows. */
-export const tables: readonly (readonly [prefix: string, key: string])[] = [
-  ["", "model.language_model.embed_tokens.weight"],
-  ["lm_head.", "lm_head.weight"],
-];
 
 /** Where rows are looked for. */
 export interface RowSources {
@@ -53,7 +48,7 @@ export async function findRows({
 }: RowSources): Promise<Map<string, Row>> {
   const [ids, names] = [[...idsOf(markers)], namesOf(markers)];
   const rows = new Map<string, Row>();
-  for (const [prefix, key] of tables) {
+  for (const [prefix, key] of tokenTables) {
     if (prefix !== "" && tied) continue;
     const table = states?.get(key);
     const fromTable = table && (await readRows(table, ids));
@@ -118,12 +113,12 @@ export async function checkOwnRows({ markers, stage1, stage1File, width }: RowSo
 
 async function ownRow({ checkpoint }: BaseModel, { begin, end }: MarkerRecord, name: string): Promise<Row | undefined> {
   const [, prefix = "", which] = /^(lm_head\.)?img_(begin|end)$/.exec(name) ?? [];
-  const key = tables.find(([of]) => of === prefix)?.[1] ?? "";
+  const key = tokenTables.find(([of]) => of === prefix)?.[1] ?? "";
   if (which === undefined || !checkpoint.tensors.has(key)) return undefined;
   const table = storedTensor(checkpoint, key);
   const bytes = table.bytes / (table.shape[0] as number);
   const at = (which === "begin" ? begin : end) * bytes;
-  return { dtype: table.dtype, bytes: await together(table.stream(at, at + bytes)) };
+  return { dtype: table.dtype, bytes: await readAll(table.stream(at, at + bytes)) };
 }
 
 /** Some rows of a table, in one pass over it. */
@@ -149,11 +144,5 @@ async function readVector(tensor: CheckpointTensor, length: number, what: string
       `${what}: ${tensor.name} is [${tensor.shape.join(", ")}], but the base model is ${length} wide`,
     );
   }
-  return together(tensor.stream());
-}
-
-async function together(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
-  const parts: Uint8Array[] = [];
-  for await (const chunk of chunks) parts.push(chunk);
-  return Buffer.concat(parts);
+  return readAll(tensor.stream());
 }

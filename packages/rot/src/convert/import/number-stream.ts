@@ -1,5 +1,6 @@
 /** Tensors as streams of numbers, in and out of 16 bits a piece at a time. */
 import type { FileDType } from "@rot/tensor/safetensors";
+import { Taker } from "../chunks.ts";
 import { decode } from "../decode.ts";
 import { encode, floatOf } from "./floats.ts";
 
@@ -39,22 +40,14 @@ function widened(chunk: Uint8Array): Uint8Array {
 /** Whether numbers of F32, rounded to the dtype of a tensor, are its own. */
 export async function roundsTo(wide: NumberStream, tensor: NumberStream): Promise<boolean> {
   const { width } = floatOf(tensor.dtype, "a parameter");
-  const right = wide.stream();
-  let rest = Buffer.alloc(0);
+  const numbers = new Taker(wide.stream());
   try {
     for await (const chunk of tensor.stream()) {
-      const wanted = (chunk.length / width) * 4;
-      while (rest.length < wanted) {
-        const { value, done } = await right.next();
-        if (done) return false;
-        rest = Buffer.concat([rest, value]);
-      }
-      const rounded = encode(tensor.dtype, decode("F32", rest.subarray(0, wanted)), "a parameter");
-      if (Buffer.compare(rounded, chunk) !== 0) return false;
-      rest = rest.subarray(wanted);
+      const part = await numbers.take((chunk.length / width) * 4);
+      if (!part || Buffer.compare(encode(tensor.dtype, decode("F32", part), "a parameter"), chunk) !== 0) return false;
     }
     return true;
   } finally {
-    await right.return(undefined);
+    await numbers.close();
   }
 }

@@ -9,6 +9,7 @@ import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { WeightError } from "@rot/tensor";
 import { openFile } from "@rot/tensor/safetensors/node";
+import { readAll } from "../chunks.ts";
 import { decode } from "../decode.ts";
 import { openTorchFile, type TorchFile } from "../torch-pickle/reader.ts";
 import { bytesOf, countOf, isContiguous } from "../torch-pickle/strided.ts";
@@ -183,9 +184,7 @@ const entry = (container: PickleValue | undefined, key: string | number): Pickle
 async function stepOf({ file, step }: Pick<Partition, "file" | "step">): Promise<number | null> {
   if (typeof step === "number") return step;
   if (!(step instanceof TorchTensor) || countOf(step.shape) !== 1) return null;
-  const parts: Uint8Array[] = [];
-  for await (const chunk of file.stream(step)) parts.push(chunk);
-  return decode(step.dtype, Buffer.concat(parts))[0] ?? null;
+  return decode(step.dtype, await readAll(file.stream(step)))[0] ?? null;
 }
 
 /** Each parameter's own in the partitions of all ranks. */

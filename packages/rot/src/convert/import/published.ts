@@ -1,8 +1,10 @@
 /// <reference lib="esnext.disposable" preserve="true" />
 /** The folders of the published trainer, as named tensors: stage 1 keeps head and markers apart, stage 2 the whole module tree. */
-import { readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { UsageError, WeightError } from "@rot/tensor";
+import { isFolder } from "../../node/paths.ts";
+import { sameBytes } from "../chunks.ts";
 import { type CheckpointTensor, openCheckpoint } from "../open-checkpoint.ts";
 import { readJsonObject } from "../safetensors-folder.ts";
 import { findStateDict } from "../state-dict.ts";
@@ -174,17 +176,7 @@ export async function requireEqual(a: CheckpointTensor, b: CheckpointTensor, fil
     throw new WeightError(`${file}: ${quoted(a.name)} and ${quoted(b.name)} should be one tensor, and differ`);
   };
   if (a.dtype !== b.dtype || String(a.shape) !== String(b.shape)) differ();
-  const right = b.stream();
-  let rest = Buffer.alloc(0);
-  for await (const left of a.stream()) {
-    while (rest.length < left.length) {
-      const { value, done } = await right.next();
-      if (done) return differ();
-      rest = Buffer.concat([rest, value]);
-    }
-    if (rest.compare(left, 0, left.length, 0, left.length) !== 0) differ();
-    rest = rest.subarray(left.length);
-  }
+  if (!(await sameBytes(a.stream(), b.stream()))) differ();
 }
 
 /** The file of weights that a path means: `latest` says which, or else it is the highest step. */
@@ -244,11 +236,5 @@ async function stepOf(folder: string, inner: string): Promise<number> {
   if (Number.isSafeInteger(step) && (step as number) >= 0) return step as number;
   return Number(/^checkpoint_step_(\d{1,12})$/.exec(basename(folder))?.[1] ?? 0);
 }
-
-const isFolder = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isDirectory(),
-    () => false,
-  );
 
 const quoted = (name: string): string => JSON.stringify(name.slice(0, 200));

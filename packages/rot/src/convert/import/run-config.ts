@@ -1,11 +1,11 @@
 /** With which configuration an imported checkpoint is trained on: what its files say wins over what somebody wrote. */
-import { stat } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { UsageError } from "@rot/tensor";
 import { parse } from "yaml";
 import { type ConfigFile, loadConfig, type Override } from "../../config/load.ts";
 import { isReferenceConfig } from "../../config/reference.ts";
 import type { RunConfig } from "../../config/schema.ts";
+import { isThere } from "../../node/paths.ts";
 import { readRunData } from "../../train/node/run-data.ts";
 
 /** What the files of a checkpoint say. */
@@ -109,8 +109,8 @@ export async function dataOfRun(
   { dataset, note }: Pick<RunConfigSources, "dataset" | "note">,
 ): Promise<string | null> {
   const { dataset: named } = config.data;
-  const isThere = named === "synthetic" || (await stat(named).catch(() => null)) !== null;
-  if (isThere || dataset !== undefined) return (await readRunData(config)).hash;
+  const isKnown = named === "synthetic" || (await isThere(named));
+  if (isKnown || dataset !== undefined) return (await readRunData(config)).hash;
   const which = named === "tiny" ? "no dataset is named" : `the dataset ${named} is not there`;
   note(`${which}: name one when training goes on, with --dataset`);
   return null;

@@ -2,7 +2,7 @@
 import { WeightError } from "@rot/tensor";
 import { type TensorSource, writeSafetensors } from "@rot/tensor/safetensors";
 import type { Contents } from "../../train/checkpoint-folder.ts";
-import { trainingFiles, type TrainingState } from "../../train/training-state.ts";
+import { printTrainingState, trainingFiles, type TrainingState } from "../../train/training-state.ts";
 import { asF32, type NumberStream, roundsTo } from "./number-stream.ts";
 import type { FoundOptimizer, PublishedOptimizer } from "./optimizer-states.ts";
 
@@ -64,7 +64,7 @@ export async function importState(
     contents: {
       [trainingFiles.parameters]: writeSafetensors(values),
       [trainingFiles.optimizer]: writeSafetensors(moments),
-      [trainingFiles.state]: [Buffer.from(`${JSON.stringify({ format: 1, ...state }, null, 2)}\n`)],
+      [trainingFiles.state]: [Buffer.from(printTrainingState(state))],
     },
     bytes: [...values, ...moments].reduce((sum, { bytes }) => sum + bytes, 0),
     moments: names.length > 0 && optimizer ? optimizer.files : null,

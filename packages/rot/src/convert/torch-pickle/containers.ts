@@ -6,7 +6,7 @@ import { unpickle, type UnpickleOptions } from "./unpickle.ts";
 import { readZipDirectory } from "./zip.ts";
 
 /** More than the pickle of any checkpoint. */
-export const longestPickle = 64 * 2 ** 20;
+const longestPickle = 64 * 2 ** 20;
 
 /** Bytes of the file, with the checksum that the container states for them, if it states one. */
 export interface Range {

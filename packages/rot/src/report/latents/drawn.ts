@@ -1,8 +1,8 @@
 /** Latents beside what they were to become: the chain of thought, drawn and seen by the tower as in training. */
 import type { ImageProcessor, VisionLanguageModel } from "@rot/models";
-import type { Encoding } from "../../data/preprocess/collect.ts";
 import { computeTargets } from "../../data/target-cache/targets.ts";
 import type { Renderer, Strip } from "../../render/strip.ts";
+import type { Encoding } from "../../render/vision.ts";
 
 /** The cell of a drawn chain that the tower sees most nearly as a latent. */
 export interface NearestCell {
@@ -35,7 +35,7 @@ export async function nearestCells(
   chain: string,
   latents: readonly Float32Array[],
 ): Promise<NearestCell[]> {
-  const [targets] = await computeTargets(model, renderer, [chain], { processor, encoding, batch: 1 });
+  const [targets] = await computeTargets(model, renderer, [chain], { processor, encoding });
   const { rows, columns, data } = targets as NonNullable<typeof targets>;
   const seen = Array.from({ length: rows }, (_, i) => data.subarray(i * columns, (i + 1) * columns));
   const strip = renderer.strip(chain);

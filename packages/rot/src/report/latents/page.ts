@@ -61,7 +61,7 @@ export function latentPage(thoughts: readonly ShownThought[], model: string): st
 }
 
 /** A question, its latents and its answer. */
-export function thoughtCard({ question, answer, latents }: ShownThought): Content {
+function thoughtCard({ question, answer, latents }: ShownThought): Content {
   return html`<div class="card">
     <div class="text"><b>${visible(question)}</b></div>
     <p class="soft">${latents.length} latents</p>

@@ -4,6 +4,8 @@ import { dirname, join, resolve } from "node:path";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
 import { z } from "zod";
 import type { Row, Summary } from "../../evaluate/rows.ts";
+import { parseJson } from "../../node/json.ts";
+import { isFile } from "../../node/paths.ts";
 import type { EvaluationRecord } from "../run/run-page.ts";
 
 const FOLDER = "evaluations";
@@ -77,22 +79,8 @@ export async function readEvaluations(run: string): Promise<readonly EvaluationR
     const file = join(run, FOLDER, name);
     const found = await stat(file).catch(() => null);
     if (!found?.isFile() || found.size > MOST_BYTES) continue;
-    const parsed = schema.safeParse(parse(await readFile(file, "utf8")));
+    const parsed = schema.safeParse(parseJson(await readFile(file, "utf8")));
     if (parsed.success) all.push(parsed.data as unknown as EvaluationRecord);
   }
   return all;
 }
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
-  }
-}
-
-const isFile = (path: string): Promise<boolean> =>
-  stat(path).then(
-    (found) => found.isFile(),
-    () => false,
-  );

@@ -1,9 +1,9 @@
 /** Reads what a run folder says of itself, however it ended. Node only. */
-import { createReadStream } from "node:fs";
 import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
-import { createInterface } from "node:readline";
 import { UsageError } from "@rot/tensor";
+import { readLines } from "../../data/node/lines.ts";
+import { parseJson } from "../../node/json.ts";
 import type { TinyResults } from "../../tiny/results.ts";
 import { tinyTable } from "../../tiny/table.ts";
 import type { RunRecord, StageRecord } from "../run/run-page.ts";
@@ -116,17 +116,9 @@ async function* linesOf(file: string): AsyncGenerator<Readonly<Record<string, un
   const found = await stat(file).catch(() => null);
   if (!found?.isFile()) return;
   if (found.size > MOST_BYTES) throw new UsageError(`${file} is longer than ${MOST_BYTES} bytes`);
-  for await (const line of createInterface({ input: createReadStream(file), crlfDelay: Infinity })) {
-    const row = parse(line);
+  for await (const line of readLines(file)) {
+    const row = "text" in line ? parseJson(line.text) : null;
     if (typeof row === "object" && row !== null) yield row as Readonly<Record<string, unknown>>;
-  }
-}
-
-function parse(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return null;
   }
 }
 
@@ -138,7 +130,7 @@ async function textOf(file: string): Promise<string | null> {
   return found?.isFile() && found.size <= MOST_TEXT ? await readFile(file, "utf8") : null;
 }
 
-const jsonOf = async (file: string): Promise<unknown> => parse((await textOf(file)) ?? "null");
+const jsonOf = async (file: string): Promise<unknown> => parseJson((await textOf(file)) ?? "null");
 
 /** What a manifest says, one line a key. */
 function factsOf(manifest: unknown): [string, string][] {

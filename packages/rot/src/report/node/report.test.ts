@@ -17,7 +17,8 @@ const attack = `</style><script>pwn()</script><img src=x onerror=pwn()>"' onload
 function rowOf(question: string, arm: Row["arm"], right: boolean): Row {
   const numbers = { seed: 0, latents: 4, tokens: 3, seconds: 0.5, compression_ratio: null, used_ratio: null };
   const texts = { question, cot: "", ground_truth: "18", prediction: right ? "### 18" : attack };
-  return { id: question, arm, finish: "stop", ...numbers, ...texts, predicted_answer: "18", is_correct: right };
+  const fixed = { arm, finish: "stop", reasoning: "latents" } as const;
+  return { id: question, ...fixed, ...numbers, ...texts, predicted_answer: "18", is_correct: right };
 }
 
 /** A run folder of two stages. */
@@ -109,9 +110,12 @@ test("a run of one stage, one that has not begun, and a folder that is none", as
   mkdirSync(begun);
   writeFileSync(join(begun, "run.json"), "{}");
   expect(readFileSync(await writeRunReport(begun), "utf8")).toContain("No step has been done yet");
-  writeFileSync(join(begun, "metrics.jsonl"), '{"step":1,"loss":1}\nnonsense\n[]\n{"step":"x"}\n');
+  // A line of more than 16 MiB could fill the memory: it is left out, whatever it says.
+  const long = `{"step":5,"loss":1,"x":"${"x".repeat(16 * 2 ** 20)}"}`;
+  writeFileSync(join(begun, "metrics.jsonl"), `{"step":1,"loss":1}\nnonsense\n[]\n{"step":"x"}\n${long}\n`);
   const one = readFileSync(await writeRunReport(begun, join(root, "one.html")), "utf8");
   expect(one).toContain(">begun</h2");
+  expect(one).toContain('<b>1</b><span class="soft">steps</span>');
   expect(one).not.toContain("NaN");
   await expect(writeRunReport(join(root, "nowhere"))).rejects.toThrow(/nowhere holds no run: neither metrics\.jsonl/);
 });
