@@ -1,14 +1,17 @@
 /** `rot-cli train`: the main job. */
 import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
-import { join } from "node:path";
+import { extname, join } from "node:path";
 import { type Device, openDevice, OutOfMemoryError, UsageError } from "@rot/tensor";
 import { type ConfigFile, configKeys, loadConfig, type Override, parseValue, type RunConfig } from "@rot/rot";
 import { type RunEvents, type StageOutcome, trainRun } from "@rot/rot/node";
 import { Command } from "commander";
+import { findDataset, processedFolder } from "../evaluate/samples.ts";
 import { ExitError, exitCodes } from "../exit-codes.ts";
+import { readConfigFile } from "../flags.ts";
 import type { Output } from "../program.ts";
 import { stopSignal } from "../stop-signal.ts";
+import { dryRun, lessMemory } from "../train/dry-run.ts";
 import { writeRunPage } from "../train/page.ts";
 import { numbers, trainingProgress } from "../train/progress.ts";
 import { tuneFirst } from "../tuning.ts";
@@ -22,6 +25,7 @@ interface Flags {
   readonly resume_from_checkpoint?: string;
   readonly num_gpus?: string;
   readonly adapter?: string;
+  readonly dryRun?: boolean;
   readonly json?: boolean;
   readonly [name: string]: unknown;
 }
@@ -30,6 +34,9 @@ interface Flags {
 const keys: Readonly<Record<string, string>> = {
   model: "model",
   dataset: "data.dataset",
+  format: "data.format",
+  map: "data.map",
+  "on-bad-row": "data.on_bad_row",
   stage: "stage",
   model_type: "model_type",
   output: "output",
@@ -49,7 +56,13 @@ export function train(output: Output): Command {
     .description("train a vision-language model to reason in pictures")
     .option("--config <file>", "YAML or JSON; the published configurations are understood too")
     .option("--model <folder>", "a Qwen3-VL checkpoint; tiny, the embedded model, by default")
-    .option("--dataset <name>", "a file of rows, synthetic, or tiny")
+    .option(
+      "--dataset <name>",
+      "a file of rows, a folder with train.jsonl, a name in the folder of processed data, synthetic, or tiny",
+    )
+    .option("--format <name>", "the form of the rows; found from the first row otherwise")
+    .option("--map <fields>", "rows of another form: question=FIELD,cot=FIELD,answer=FIELD and perhaps id=FIELD")
+    .option("--on-bad-row <what>", "rows that are damaged: fail: stop and list them, or skip: leave them out")
     .option("--stage <stage>", "1: the projection head; 2: the decoder; sft: text alone; all: 1, then 2")
     .option("--model_type <name>", "v2: in stages; v1: the whole decoder with the head, at once")
     .option("--stage1_checkpoint <path>", "run folder or checkpoint that stage 2 begins with")
@@ -72,7 +85,8 @@ export function train(output: Output): Command {
     .option("--deepspeed_config <file>", "accepted, and has no meaning here")
     .option("--local_rank <n>", "accepted, and has no meaning here")
     .option("--adapter <name>", "part of an adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
-    .option("--json", "print every step as one line of JSON")
+    .option("--dry-run", "say what would be done and how much memory it takes, and do no step of it")
+    .option("--json", "print every step as one line of JSON, or the plan of --dry-run as one object")
     .addHelpText("after", help)
     .action(async (flags: Flags) => run(output, flags));
 }
@@ -86,26 +100,38 @@ async function run(output: Output, flags: Flags): Promise<void> {
   const given = [...environment(), ...overrides(flags)];
   const resume = flags.resume_from_checkpoint ?? flags.resume ?? false;
   const begun = resume === false ? null : begunAt(resume, given);
-  const { config, warnings } = loadConfig(await configOf(flags, begun), given);
+  const file = await configOf(flags, begun);
+  const { config: read, warnings } = loadConfig(file, given);
+  const config = await withDataset(read, file);
   for (const warning of warnings) output.err(`${warning}\n`);
   for (const idle of ["deepspeed_config", "local_rank"]) {
     if (flags[idle] !== undefined) output.err(`--${idle} has no meaning here\n`);
   }
   const folder = begun ?? config.output ?? defaultFolder(config);
-  const isTiny = checkTiny(config, given);
-  if (isTiny && begun !== null && !existsSync(join(begun, "plan.json"))) {
+  if (begun !== null && file === null && config.model === "tiny" && !existsSync(join(begun, "plan.json"))) {
     throw new UsageError(
       `--resume: ${begun} holds neither config.yaml nor plan.json, so there is no run to go on with; leave --resume out to begin one`,
     );
+  }
+  const isTiny = checkTiny(config, given);
+  if (flags.dryRun) {
+    if (isTiny) {
+      throw new UsageError(
+        "--dry-run: the embedded model measures this machine when it begins, says what fits into 15 minutes, and does that; to plan a run of your own give --model FOLDER and --dataset FILE",
+      );
+    }
+    await dryRun(config, { output, json: flags.json === true, folder, resume, adapter: flags.adapter });
+    return;
   }
   const stop = stopSignal((text) => output.err(`${text}\n`));
   let device: Device | undefined;
   try {
     if (isTiny) {
       device = await openDevice({ adapter: flags.adapter });
+      const tuned = tuneFirst(device, "the first step", output, stop.signal);
       const shippedBase = given.some(({ path }) => path === "model");
       const run = { output, json: flags.json === true, folder, seed: config.seed, shippedBase };
-      const end = await runTiny({ ...run, resume: resume !== false, signal: stop.signal, device });
+      const end = await runTiny({ ...run, resume: resume !== false, signal: stop.signal, afterStep: tuned, device });
       await writeRunPage(folder, output);
       if (end === "stopped") throw stoppedAfterCheckpoint(folder, stop.code);
       return;
@@ -117,7 +143,7 @@ async function run(output: Output, flags: Flags): Promise<void> {
       signal: stop.signal,
       async openDevice() {
         device = await openDevice({ adapter: flags.adapter });
-        tuned = tuneFirst(device, "the first step", output);
+        tuned = tuneFirst(device, "the first step", output, stop.signal);
         return device;
       },
       afterStep: async () => tuned?.(),
@@ -125,7 +151,7 @@ async function run(output: Output, flags: Flags): Promise<void> {
     if (outcomes.length > 0) await writeRunPage(folder, output);
     if (stop.code !== null && !isDone(config, outcomes)) {
       const steps = outcomes.at(-1)?.step ?? 0;
-      if (steps > 0) throw stoppedAfterCheckpoint(folder, stop.code);
+      if (steps > 0 || begun !== null) throw stoppedAfterCheckpoint(folder, stop.code);
       throw new ExitError("stopped before the first step; there is nothing to go on with", stop.code);
     }
   } catch (error) {
@@ -166,10 +192,7 @@ const isDone = ({ stage, model_type: type }: RunConfig, outcomes: readonly Stage
 /** With what to do about it. */
 function explained(error: unknown): unknown {
   if (!(error instanceof OutOfMemoryError)) return error;
-  return new ExitError(
-    `${error.message}\nThe device has no room for this. Lower --batch_size and raise training.gradient_accumulation_steps as much (the gradients stay the same), or --set training.recompute=true, or lower data.max_length`,
-    exitCodes.outOfMemory,
-  );
+  return new ExitError(`${error.message}\nThe device has no room for this. ${lessMemory}`, exitCodes.outOfMemory);
 }
 
 const quoted = (path: string): string => (/^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);
@@ -215,10 +238,11 @@ async function trainOn(
         print("end", { stage, step, done, end, best, losses, checkpoint });
         continue;
       }
+      const count = step === 1 ? "1 step" : `${step} steps`;
       const how =
         done === 0 && end !== "stopped"
-          ? `was finished already, after ${step} steps`
-          : `${{ finished: "finished", early: "ended early", stopped: "stopped" }[end]} after ${step} steps; ${numbers(losses)}`;
+          ? `was finished already, after ${count}`
+          : `${{ finished: "finished", early: "ended early", stopped: "stopped" }[end]} after ${count}; ${numbers(losses)}`;
       output.out(`${stage}: ${how}\n  ${checkpoint ?? "no checkpoint"}\n`);
       if (!best) continue;
       const { step: at, ...found } = best;
@@ -238,9 +262,18 @@ function begunAt(resume: true | string, given: readonly Override[]): string {
   throw new UsageError("--resume: say which run, with --output FOLDER or --resume PATH");
 }
 
+/** A dataset by its name, as the published script takes it; files and what is built in stay what they are. */
+async function withDataset(config: RunConfig, file: ConfigFile | null): Promise<RunConfig> {
+  const { dataset } = config.data;
+  if (dataset === "synthetic" || dataset === "tiny" || extname(dataset) !== "") return config;
+  const folder = processedFolder(file && loadConfig(file).config);
+  const found = await findDataset(dataset, "train", folder, "Name a file with --dataset FILE");
+  return { ...config, data: { ...config.data, dataset: found } };
+}
+
 /** The file of --config; of a run that goes on its own one. */
 async function configOf({ config }: Flags, begun: string | null): Promise<ConfigFile | null> {
-  if (config !== undefined) return { name: config, text: await readConfig(config) };
+  if (config !== undefined) return await readConfigFile(config);
   if (begun === null) return null;
   const name = join(begun, "config.yaml");
   // Without it trainRun says that there is no run.
@@ -248,28 +281,27 @@ async function configOf({ config }: Flags, begun: string | null): Promise<Config
   return text === null ? null : { name, text };
 }
 
-async function readConfig(path: string): Promise<string> {
-  try {
-    return await readFile(path, "utf8");
-  } catch (error) {
-    throw new ExitError(`--config ${path}: ${(error as Error).message}`, exitCodes.usage);
-  }
-}
-
-/** `ROT_OPTIMIZER_LR=1e-4` and the like. */
+/** `ROT_OPTIMIZER_LR=1e-4` and the like. A key of a section that there is not is passed on, to be refused with its name. */
 function environment(): Override[] {
-  return configKeys().flatMap(({ path }) => {
-    const where = `ROT_${path.toUpperCase().replaceAll(".", "_")}`;
-    const text = process.env[where];
-    return text === undefined ? [] : [{ path, value: parseValue(text), where }];
+  const paths = configKeys().map(({ path }) => path);
+  const sections = new Set(paths.flatMap((path) => (path.includes(".") ? [path.slice(0, path.indexOf("."))] : [])));
+  const nameOf = (path: string): string => `ROT_${path.toUpperCase().replaceAll(".", "_")}`;
+  return Object.entries(process.env).flatMap(([where, text]) => {
+    if (text === undefined || !where.startsWith("ROT_")) return [];
+    const section = [...sections].find((name) => where.startsWith(`${nameOf(name)}_`));
+    const path =
+      paths.find((each) => nameOf(each) === where) ??
+      (section === undefined ? undefined : `${section}.${where.slice(nameOf(section).length + 1).toLowerCase()}`);
+    return path === undefined ? [] : [{ path, value: parseValue(text), where }];
   });
 }
 
 function overrides(flags: Flags): Override[] {
   const plain = Object.entries(keys).flatMap(([flag, path]) => {
-    const text = flags[flag];
+    const text = flags[flag === "on-bad-row" ? "onBadRow" : flag];
     // Some keys are texts that may look like numbers.
-    const asText = ["model", "model_type", "data.dataset", "stage", "output", "stage1_checkpoint"].includes(path);
+    const asText =
+      ["model", "model_type", "stage", "output", "stage1_checkpoint"].includes(path) || path.startsWith("data.");
     return typeof text === "string" ? [{ path, value: asText ? text : parseValue(text), where: `--${flag}` }] : [];
   });
   const set = flags.set.map((text) => {
@@ -280,8 +312,11 @@ function overrides(flags: Flags): Override[] {
   return [...plain, ...set];
 }
 
-/** The run folder that a checkpoint is in. */
-const runOf = (path: string): string => path.replace(/\/checkpoints(\/[^/]*)?\/?$/, "").replace(/\/stage[12]$/, "");
+/** The run folder that a checkpoint is in. Runs may be called stage1 too. */
+function runOf(path: string): string {
+  const folder = path.replace(/\/+$/, "").replace(/\/checkpoints(\/[^/]*)?$/, "");
+  return existsSync(join(folder, "run.json")) ? folder : folder.replace(/\/stage[12]$/, "");
+}
 
 function defaultFolder({ model, stage }: RunConfig): string {
   const name = (model.split(/[/\\]/).filter(Boolean).at(-1) ?? "model").replaceAll(/[^\w.-]+/g, "-").slice(0, 60);
@@ -294,6 +329,7 @@ Examples:
   rot-cli train
   rot-cli train --model Qwen3-VL-2B-Instruct --dataset gsm8k/train.jsonl --stage 1 --output runs/gsm8k
   rot-cli train --model Qwen3-VL-2B-Instruct --dataset gsm8k/train.jsonl --stage 2 --stage1_checkpoint runs/gsm8k
+  rot-cli train --model Qwen3-VL-2B-Instruct --dataset gsm8k/train.jsonl --dry-run
   rot-cli train --config run.yaml --set optimizer.lr=1e-5 --set loss.stage2_vision_weight=1
   rot-cli train --output runs/gsm8k --resume
 

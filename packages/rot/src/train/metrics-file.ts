@@ -1,5 +1,6 @@
 /** `metrics.jsonl`: one object a line, one line a step, readable at any moment and across resumes. */
 import { appendFile, open, readFile, truncate } from "node:fs/promises";
+import { parseJson } from "../node/json.ts";
 
 /** What one line holds: a step, and numbers and texts about it. */
 export interface MetricsRow {
@@ -49,10 +50,6 @@ export async function openMetrics(path: string, stays: (row: MetricsRow) => bool
 }
 
 function rowOf(line: string): MetricsRow | null {
-  try {
-    const row = JSON.parse(line) as MetricsRow | null;
-    return typeof row?.step === "number" ? row : null;
-  } catch {
-    return null;
-  }
+  const row = parseJson(line) as MetricsRow | null;
+  return typeof row?.step === "number" ? row : null;
 }

@@ -39,16 +39,27 @@ export async function lockRun(folder: string): Promise<RunLock> {
       const release = (): Promise<void> => rm(path, { force: true });
       return { release, [Symbol.asyncDispose]: release };
     }
-    const holder = await holderOf(path);
-    if (holder === "gone") continue;
-    if (holder && (holder.host !== hostname() || (await isAlive(holder)))) {
-      throw new UsageError(
-        `${folder} is being trained in by process ${holder.pid} on ${holder.host}: wait for it, stop it, or choose another --output (if it is surely dead, delete ${path})`,
-      );
-    }
-    await removeStale(path, holder);
+    const holder = await refuseLocked(folder);
+    if (holder !== "gone") await removeStale(path, holder);
   }
   throw new UsageError(`${path} changes hands too fast to be taken: are several trainers being started in ${folder}?`);
+}
+
+/**
+ * Looks whether a run folder is free, without taking its lock.
+ *
+ * @returns  the holder of a stale lock, null where the lock does not tell it, `gone` where there is no lock
+ * @throws {UsageError} when another process trains there, with its pid
+ */
+export async function refuseLocked(folder: string): Promise<Holder | null | "gone"> {
+  const path = join(folder, FILE);
+  const holder = await holderOf(path);
+  if (holder && holder !== "gone" && (holder.host !== hostname() || (await isAlive(holder)))) {
+    throw new UsageError(
+      `${folder} is being trained in by process ${holder.pid} on ${holder.host}: wait for it, stop it, or choose another --output (if it is surely dead, delete ${path})`,
+    );
+  }
+  return holder;
 }
 
 /** Removes the lock of a dead process, one starter at a time: a second one must not remove the lock that the first then takes. */

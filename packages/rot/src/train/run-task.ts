@@ -5,7 +5,7 @@ import { type AdamW, clipGradNorm, gradNorm, type Tensor } from "@rot/tensor";
 import { type Contents, type Keep, pruneCheckpoints, writeCheckpoint } from "./checkpoint-folder.ts";
 import { onDisk } from "./disk-error.ts";
 import { type MetricsFile, type MetricsRow, openMetrics } from "./metrics-file.ts";
-import { createOptimizer } from "./optimizer.ts";
+import { createOptimizer, type ScheduledOptimizer } from "./optimizer.ts";
 import type { StepGradients, TrainingTask, ValidationResults } from "./task.ts";
 import { restore, trainingContents, type TrainingState } from "./training-state.ts";
 
@@ -61,6 +61,8 @@ export interface Outcome {
   readonly step: number;
   /** Steps that were done here: none of a run that had ended before. */
   readonly done: number;
+  /** That all of its steps took, those before a resume too. */
+  readonly seconds: number;
   /** `finished`: all steps; `early`: the task or the validation said so; `stopped`: the signal did. */
   readonly end: "finished" | "early" | "stopped";
   readonly best: TrainingState["best"];
@@ -76,80 +78,95 @@ export interface Outcome {
  * @throws {DiskError} when metrics or a checkpoint cannot be written
  */
 export async function runTask(task: TrainingTask, options: RunOptions = {}): Promise<Outcome> {
-  const { device } = task.parameters.values().next().value as Tensor;
   using optimizer = createOptimizer(task);
   const begun: TrainingState = { task: task.name, step: 0, counts: {}, best: null, withoutBest: 0 };
   const from = options.resume ? await restore(options.resume, task, optimizer.adamw) : begun;
-  let { step, counts, best, withoutBest, validationDue = false } = from;
   const metrics = await openLog(options, "metrics.jsonl", from);
   const timing = await openLog(options, "timing.jsonl", from);
-  const history = (
-    (metrics?.kept ?? []).filter((row) => !isValidation(row)) as Readonly<Record<string, number>>[]
-  ).slice(-REMEMBERED);
-  let saved = step;
+  return await new TaskRun({ task, options, optimizer, metrics, timing }, from).toEnd();
+}
 
-  const save = async (): Promise<void> => {
-    if (!options.folder || saved === step) return;
-    const state = { task: task.name, step, counts, best, withoutBest, ...(validationDue && { validationDue }) };
-    const contents = { ...trainingContents(task, optimizer.adamw, state), ...(await options.contents?.()) };
-    const checkpoints = join(options.folder, "checkpoints");
-    const path = await onDisk(`the checkpoint after step ${step} cannot be written`, async () => {
-      await metrics?.sync();
-      const written = await writeCheckpoint(checkpoints, step, contents);
-      const { last = 3, ...keep } = options.keep ?? {};
-      await pruneCheckpoints(checkpoints, { last, ...keep, ...(best && { best: best.step }) });
-      return written;
-    });
-    saved = step;
-    options.onCheckpoint?.(path);
-  };
-  /** Validates, unless it is stopped meanwhile: then it is done after the resume. */
-  const validate = async (): Promise<void> => {
-    const results = await task.validate?.(options.signal).catch((error: unknown) => {
-      if (options.signal?.aborted && error === options.signal.reason) return null;
-      throw error;
-    });
-    validationDue = results === null;
-    if (!results) return;
-    if (isBetter(results, best, options.metricForBestModel)) {
-      const { validation, accuracy } = results;
-      best = { step, validation, ...(accuracy !== undefined && { accuracy }) };
-      withoutBest = 0;
-    } else withoutBest++;
-    await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
-    options.onValidation?.(step, results);
-  };
-  const isEnough = (): boolean =>
-    withoutBest >= (options.patience ?? Infinity) || (history.length > 0 && (task.isDone?.(history) ?? false));
+/** What a stage is run with. */
+interface Means {
+  readonly task: TrainingTask;
+  readonly options: RunOptions;
+  readonly optimizer: ScheduledOptimizer;
+  /** Null where nothing is written. */
+  readonly metrics: MetricsFile | null;
+  readonly timing: MetricsFile | null;
+}
 
-  if (validationDue) {
-    await validate();
-    if (!validationDue) {
-      // What was saved of this step does not know how good it is.
-      saved = -1;
-      await save();
-    }
+/** A stage on its way. */
+class TaskRun {
+  readonly #means: Means;
+  #state: TrainingState;
+  /** The step of the latest checkpoint; -1 where that has to be written again. */
+  #saved: number;
+  /** Losses of the latest steps. */
+  readonly #history: Readonly<Record<string, number>>[];
+  #milliseconds: number;
+
+  constructor(means: Means, from: TrainingState) {
+    this.#means = means;
+    this.#state = from;
+    this.#saved = from.step;
+    const steps = (means.metrics?.kept ?? []).filter((row) => !isValidation(row));
+    this.#history = (steps as Readonly<Record<string, number>>[]).slice(-REMEMBERED);
+    this.#milliseconds = (means.timing?.kept ?? []).reduce((sum, row) => sum + Number(row["milliseconds"] ?? 0), 0);
   }
-  let end: Outcome["end"] = "finished";
-  while (step < task.steps && !validationDue) {
-    if (isEnough()) end = "early";
-    else if (options.signal?.aborted) end = "stopped";
-    if (end !== "finished") break;
+
+  async toEnd(): Promise<Outcome> {
+    const { task, options } = this.#means;
+    const from = this.#state.step;
+    if (this.#state.validationDue) {
+      await this.#validate();
+      // What was saved of this step does not know how good it is.
+      if (!this.#state.validationDue) this.#saved = -1;
+      await this.#save();
+    }
+    let end: Outcome["end"] = "finished";
+    while (this.#state.step < task.steps && !this.#state.validationDue) {
+      if (this.#isEnough()) end = "early";
+      else if (options.signal?.aborted) end = "stopped";
+      if (end !== "finished") break;
+      await this.#step();
+      const { step } = this.#state;
+      const { validateEvery, checkpointEvery } = options;
+      if (validateEvery && (step % validateEvery === 0 || step === task.steps)) await this.#validate();
+      const isBest = this.#state.best?.step === step;
+      if (isBest || (checkpointEvery && step % checkpointEvery === 0)) await this.#save();
+    }
+    await this.#save();
+    if (this.#state.validationDue) end = "stopped";
+    const { step, best } = this.#state;
+    const losses = step > from ? (this.#history.at(-1) ?? {}) : {};
+    return { step, done: step - from, seconds: this.#milliseconds / 1000, end, best, losses };
+  }
+
+  #isEnough(): boolean {
+    const { task, options } = this.#means;
+    if (this.#state.withoutBest >= (options.patience ?? Infinity)) return true;
+    return this.#history.length > 0 && (task.isDone?.(this.#history) ?? false);
+  }
+
+  async #step(): Promise<void> {
+    const { task, options, optimizer, metrics, timing } = this.#means;
     const begin = performance.now();
-    const learningRate = optimizer.setRate(step);
-    const {
-      losses,
-      norm,
-      counts: worked,
-    } = await apply(task, optimizer.adamw, step).catch(async (error: unknown) => {
-      if (error instanceof NumericError) await save();
-      throw error;
-    });
-    step++;
+    const learningRate = optimizer.setRate(this.#state.step);
+    const { losses, norm, counts } = await apply(task, optimizer.adamw, this.#state.step).catch(
+      async (error: unknown) => {
+        if (error instanceof NumericError) await this.#save();
+        throw error;
+      },
+    );
     const milliseconds = performance.now() - begin;
-    counts = addUp(counts, worked);
-    history.push(losses);
-    if (history.length > REMEMBERED) history.shift();
+    this.#milliseconds += milliseconds;
+    const step = this.#state.step + 1;
+    const totals = addUp(this.#state.counts, counts);
+    this.#state = { ...this.#state, step, counts: totals };
+    this.#history.push(losses);
+    if (this.#history.length > REMEMBERED) this.#history.shift();
+    const { device } = task.parameters.values().next().value as Tensor;
     const report: StepReport = {
       task: task.name,
       step,
@@ -157,24 +174,52 @@ export async function runTask(task: TrainingTask, options: RunOptions = {}): Pro
       losses,
       learningRate,
       gradientNorm: norm,
-      counts: worked,
-      totals: counts,
+      counts,
+      totals,
       milliseconds,
       deviceBytes: device.memory().live,
     };
     await metrics?.append(flat(report));
     await timing?.append({ step, milliseconds, device_bytes: report.deviceBytes });
     await options.onStep?.(report);
-
-    if (task.validate && options.validateEvery && (step % options.validateEvery === 0 || step === task.steps)) {
-      await validate();
-    }
-    const isBest = best?.step === step;
-    if (isBest || (options.checkpointEvery && step % options.checkpointEvery === 0)) await save();
   }
-  await save();
-  if (validationDue) end = "stopped";
-  return { step, done: step - from.step, end, best, losses: step > from.step ? (history.at(-1) ?? {}) : {} };
+
+  /** Validates, unless it is stopped meanwhile: then it is done after the resume. */
+  async #validate(): Promise<void> {
+    const { task, options, metrics } = this.#means;
+    const results = await task.validate?.(options.signal).catch((error: unknown) => {
+      if (options.signal?.aborted && error === options.signal.reason) return null;
+      throw error;
+    });
+    const { validationDue: _, ...state } = this.#state;
+    this.#state = { ...state, ...(results === null && { validationDue: true }) };
+    if (!results) return;
+    const { step, best, withoutBest } = state;
+    if (isBetter(results, best, options.metricForBestModel)) {
+      const { validation, accuracy } = results;
+      const found = { step, validation, ...(accuracy !== undefined && { accuracy }) };
+      this.#state = { ...state, best: found, withoutBest: 0 };
+    } else this.#state = { ...state, withoutBest: withoutBest + 1 };
+    await metrics?.append({ step, task: task.name, ...prefixed("validation", results) });
+    options.onValidation?.(step, results);
+  }
+
+  /** Writes a checkpoint, where there is a folder and none of this step. */
+  async #save(): Promise<void> {
+    const { task, options, optimizer, metrics } = this.#means;
+    const { step, best } = this.#state;
+    if (!options.folder || this.#saved === step) return;
+    const contents = { ...trainingContents(task, optimizer.adamw, this.#state), ...(await options.contents?.()) };
+    const checkpoints = join(options.folder, "checkpoints");
+    const path = await onDisk(`the checkpoint after step ${step} cannot be written`, async () => {
+      await metrics?.sync();
+      const written = await writeCheckpoint(checkpoints, step, contents);
+      await pruneCheckpoints(checkpoints, { last: 3, ...options.keep, ...(best && { best: best.step }) });
+      return written;
+    });
+    this.#saved = step;
+    options.onCheckpoint?.(path);
+  }
 }
 
 /** Steps whose losses a task may look back on. */
@@ -233,7 +278,7 @@ async function apply(
         ? `the loss "${bad[0]}" is ${bad[1]}${await badParameter(task)}`
         : `the gradient of ${(await firstBad(task, gradients)) ?? "all parameters together"} is not finite`;
       throw new NumericError(
-        `${task.name}: at step ${step + 1} ${what}; the step was not applied. Lower the learning rate (${optimizer.lr}) or look at the data of this step`,
+        `${task.name}: at step ${step + 1} ${what}; the step was not applied. Lower the learning rate (${Number(optimizer.lr.toPrecision(3))}) or look at the data of this step`,
       );
     }
     if (maxGradNorm !== undefined && norm > maxGradNorm) clipGradNorm(gradients, maxGradNorm).dispose();

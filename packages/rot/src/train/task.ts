@@ -49,6 +49,8 @@ export interface TrainingTask {
    * that was interrupted goes on with the same bits.
    */
   gradients(step: number): StepGradients | Promise<StepGradients>;
+  /** The numbers of the samples that a step sees, batch after batch, where it is known beforehand. */
+  samples?(step: number): readonly number[];
   /** Whether training may end before its last step, judged by the losses of the steps so far, the latest last. */
   isDone?(losses: readonly Readonly<Record<string, number>>[]): boolean;
   /**

@@ -31,6 +31,10 @@ export const trainingFiles = {
 } as const;
 const { parameters: PARAMETERS, optimizer: OPTIMIZER, state: STATE } = trainingFiles;
 
+/** The text of `training.json`. */
+export const printTrainingState = (state: TrainingState): string =>
+  `${JSON.stringify({ format: 1, ...state }, null, 2)}\n`;
+
 /** The tensors of an optimizer by `moment.parameter`. */
 function moments(optimizer: AdamW, names: readonly string[]): [name: string, tensor: Tensor][] {
   return Object.entries(optimizer.stateDict().state).flatMap(([i, saved]) =>
@@ -44,11 +48,10 @@ function moments(optimizer: AdamW, names: readonly string[]): [name: string, ten
 export function trainingContents(task: TrainingTask, optimizer: AdamW, state: TrainingState): Contents {
   const sources = (tensors: Iterable<readonly [string, Tensor]>) =>
     [...tensors].map(([name, tensor]) => tensorSource(name, tensor as Tensor<"f32">));
-  const text = JSON.stringify({ format: 1, ...state }, null, 2);
   return {
     [PARAMETERS]: writeSafetensors(sources(task.parameters)),
     [OPTIMIZER]: writeSafetensors(sources(moments(optimizer, [...task.parameters.keys()]))),
-    [STATE]: [Buffer.from(`${text}\n`)],
+    [STATE]: [Buffer.from(printTrainingState(state))],
   };
 }
 

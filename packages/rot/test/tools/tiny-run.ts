@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import type { Device } from "@rot/tensor";
 import { loadConfig, parseValue } from "../../src/config/load.ts";
+import type { RunConfig } from "../../src/config/schema.ts";
 import { trainRun, type StageOutcome, type TrainRunOptions } from "../../src/train/node/train-run.ts";
 import type { StepReport } from "../../src/train/run-task.ts";
 
@@ -34,6 +35,17 @@ const settings: Readonly<Record<string, string>> = {
 /** What a run is told, but for its folder and device. */
 export type TinyOptions = Partial<TrainRunOptions> & { readonly stopAfter?: number };
 
+/** The configuration of such a run. */
+export function tinyConfig(more: Readonly<Record<string, string>>): RunConfig {
+  const given = Object.entries({ ...settings, ...more });
+  const read = ([path, value]: [string, string]) => ({
+    path,
+    value: path === "stage" ? value : parseValue(value),
+    where: path,
+  });
+  return loadConfig(null, given.map(read)).config;
+}
+
 /** Trains in a folder; what it said is in `notes`. */
 export async function tinyRun(
   device: Device,
@@ -41,15 +53,7 @@ export async function tinyRun(
   more: Readonly<Record<string, string>>,
   { stopAfter, ...options }: TinyOptions = {},
 ): Promise<{ outcomes: readonly StageOutcome[]; notes: string[]; reports: StepReport[] }> {
-  const given = Object.entries({ ...settings, ...more });
-  const { config } = loadConfig(
-    null,
-    given.map(([path, value]) => ({
-      path,
-      value: path === "stage" ? value : parseValue(value),
-      where: path,
-    })),
-  );
+  const config = tinyConfig(more);
   const stop = new AbortController();
   const notes: string[] = [];
   const reports: StepReport[] = [];

@@ -46,8 +46,8 @@ export interface Thought {
   dispose(): void;
 }
 
-/** Room for answers that is set aside at once; beyond it the cache grows. */
-const ROOM = 256;
+/** Room in the cache for the tokens of an answer, set aside at once; beyond it the cache grows. */
+export const ANSWER_ROOM = 256;
 
 /**
  * Rolls latents out for prompts of unequal length. Each sequence ends by the policy: with a budget after so many, otherwise
@@ -68,7 +68,7 @@ export async function think(
   const most = latentsAtMost(policy);
   for (const [b, { length }] of prompts.entries())
     checkContext(model, length + most + 1, `prompt ${b} with its latents`);
-  const { cache, last } = prefill(model, prompts, most + ROOM);
+  const { cache, last } = prefill(model, prompts, most + ANSWER_ROOM);
   const counts = prompts.map(() => 0);
   const latents: Tensor[] = [];
   const active = prompts.map(() => true);
@@ -189,7 +189,7 @@ export function readThought(
     for (let l = prompt.length; l < (ends[b] as number) - 1; l++) rows.push(b * L + l);
     ids[b * L + (ends[b] as number) - 1] = end;
   }
-  const cache = model.newCache(prompts.length, { capacity: L + ROOM, block: 64 });
+  const cache = model.newCache(prompts.length, { capacity: L + ANSWER_ROOM, block: 64 });
   try {
     const last = untaped(() =>
       scope(() => {
@@ -280,10 +280,14 @@ export async function generateAnswers(
   try {
     if (replace) {
       const own = latentsOf(thought, model);
-      const given = replace(own);
-      counts = given.map(({ shape }) => shape[0] as number);
-      prefilled = readThought(model, prompts, given, markers);
-      for (const latent of [...own, ...given]) latent.dispose();
+      let given: readonly Tensor[] = [];
+      try {
+        given = replace(own);
+        counts = given.map(({ shape }) => shape[0] as number);
+        prefilled = readThought(model, prompts, given, markers);
+      } finally {
+        for (const latent of [...own, ...given]) latent.dispose();
+      }
     } else prefilled = closeThought(model, thought, markers);
     const answers = await writeAnswers(model, prefilled, options);
     const seconds = (performance.now() - from) / 1000 / prompts.length;

@@ -3,17 +3,11 @@
  *
  * Axes: T latents · D model width
  */
-import {
-  decodeText,
-  type GeneratedText,
-  type GenerateTextOptions,
-  TokenizerError,
-  type VisionLanguageModel,
-} from "@rot/models";
+import { decodeText, type GeneratedText, type GenerateTextOptions, TokenizerError } from "@rot/models";
 import { keep, type Tensor } from "@rot/tensor";
 import type { Subject } from "../../evaluate/options.ts";
 import { type LatentSource, prefill } from "../../latent/rollout.ts";
-import { closeThought, latentsOf, type Thought, think } from "./generate.ts";
+import { ANSWER_ROOM, closeThought, latentsOf, think } from "./generate.ts";
 import { questionTokens, textSampleTokens } from "./prompt.ts";
 
 /**
@@ -56,9 +50,6 @@ export interface StreamOptions extends GenerateTextOptions {
 /** The latents of all questions, then every token as soon as it is known. */
 export type Streamed = { readonly thoughts: Thoughts } | { readonly token: GeneratedText };
 
-/** Room for answers that is set aside at once; beyond it the cache grows. */
-const ROOM = 256;
-
 /**
  * Thinks and answers, for a batch of prompts. Leaving the loop early is allowed; memory is given back then too.
  *
@@ -91,7 +82,8 @@ export async function* streamAnswers(
       own(prefilled.last);
       await model.device.sync();
       const { counts } = thought;
-      const rows = (steps: Thought["latents"]): Tensor[] => (look ? perQuestion(model, counts, steps) : []);
+      // [T, D] of each question from steps [B, D].
+      const rows = (steps: readonly Tensor[]): Tensor[] => (look ? latentsOf({ counts, latents: steps }, model) : []);
       const [made, from] = [rows(thought.latents), rows(states)];
       try {
         yield { thoughts: { counts, seconds: since(), latents: made, states: from } };
@@ -99,7 +91,7 @@ export async function* streamAnswers(
         for (const tensor of [...made, ...from]) tensor.dispose();
       }
     } else {
-      prefilled = prefill(model, prompts, ROOM);
+      prefilled = prefill(model, prompts, ANSWER_ROOM);
       own(prefilled.last);
       own(prefilled.cache);
       await model.device.sync();
@@ -110,7 +102,3 @@ export async function* streamAnswers(
     for (const resource of owned.toReversed()) resource.dispose();
   }
 }
-
-/** Rows [T, D] of each question from steps [B, D]. */
-const perQuestion = (model: VisionLanguageModel, counts: readonly number[], latents: readonly Tensor[]): Tensor[] =>
-  latentsOf({ counts, latents }, model);

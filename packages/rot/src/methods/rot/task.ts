@@ -133,15 +133,17 @@ function task<S extends SampleTokens>(stage: StageOptions, work: Work<S>): Train
   const parameters = [...stage.parameters.values()];
   const order = sampleOrder(data.samples.length, key(seed).for("order"));
   const dropout: RandomKey = key(seed).for("dropout");
+  const perStep = batchSize * accumulation;
+  const samples = (step: number): number[] => order.take(step * perStep, perStep);
   return {
     name: stage.name,
     parameters: stage.parameters,
     steps: stage.steps,
     optimizer: stage.optimizer,
+    samples,
     async gradients(step) {
       place?.();
-      const perStep = batchSize * accumulation;
-      const numbers = order.take(step * perStep, perStep);
+      const numbers = samples(step);
       const whole = await work.load(numbers);
       const parts: Part[] = [];
       try {

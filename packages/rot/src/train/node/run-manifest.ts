@@ -28,9 +28,13 @@ export async function writeManifest(
     data: dataHash,
     ...more,
   };
-  await write(runFiles.config, stringify(config));
+  await writeConfig(output, config);
   await write(runFiles.manifest, `${JSON.stringify(manifest, null, 2)}\n`);
 }
+
+/** Writes the configuration alone: what a run that is resumed next goes on with. */
+export const writeConfig = (output: string, config: RunConfig): Promise<void> =>
+  writeText(join(output, runFiles.config), stringify(config));
 
 const writeText = (path: string, text: string): Promise<void> =>
   onDisk(`${path} cannot be written`, async () => {
@@ -38,8 +42,25 @@ const writeText = (path: string, text: string): Promise<void> =>
   });
 
 /**
+ * The configuration of the run that a checkpoint is in, itself or by its stage.
+ *
+ * @returns null for a checkpoint that lies by itself
+ * @throws {ConfigurationError} when it is damaged
+ */
+export async function runConfigOf(checkpoint: string): Promise<RunConfig | null> {
+  for (const above of ["../..", "../../.."]) {
+    const name = join(checkpoint, above, runFiles.config);
+    const text = await readFile(name, "utf8").catch(() => null);
+    if (text !== null) return loadConfig({ name, text }).config;
+  }
+  return null;
+}
+
+/**
  * Looks whether a run that is resumed is still the same, and notes what of its configuration differs.
  *
+ * @param writes  whether an imported run may learn which rows are its own
+ * @returns       whether something differs
  * @throws {UsageError} when its data differ: they would not go on where they stopped
  */
 export async function checkManifest(
@@ -47,14 +68,16 @@ export async function checkManifest(
   config: RunConfig,
   dataHash: string,
   note: (text: string) => void,
-): Promise<void> {
+  writes = true,
+): Promise<boolean> {
   const path = join(output, runFiles.manifest);
   const known = parse(path, await readFile(path, "utf8"));
   if (known.imported !== undefined && known.data === undefined) {
     // An imported run learns with its first steps here which rows are its own.
+    if (!writes) return false;
     await writeText(path, `${JSON.stringify({ ...known, data: dataHash }, null, 2)}\n`);
-    await writeText(join(output, runFiles.config), stringify(config));
-    return;
+    await writeConfig(output, config);
+    return false;
   }
   if (known.data !== dataHash) {
     throw new UsageError(
@@ -63,12 +86,13 @@ export async function checkManifest(
   }
   const file = join(output, runFiles.config);
   const text = await readFile(file, "utf8").catch(() => null);
-  if (text === null) return;
+  if (text === null) return false;
   const before = flat(loadConfig({ name: file, text }).config);
   const changes = Object.entries(flat(config))
     .filter(([key, value]) => JSON.stringify(before[key]) !== JSON.stringify(value))
     .map(([key, value]) => `${key} ${JSON.stringify(value)} (was ${JSON.stringify(before[key])})`);
   if (changes.length > 0) note(`going on with other settings: ${changes.join(", ")}`);
+  return changes.length > 0;
 }
 
 /** What of a manifest is read again. */

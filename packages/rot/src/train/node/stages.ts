@@ -1,7 +1,6 @@
 /** Each stage made ready to run: which model, what learns, what a checkpoint of it holds. */
-import { join } from "node:path";
-import { type Lora, loadCheckpoint, weightsOf } from "@rot/models";
-import { loadImageProcessor, openFiles, readJson } from "@rot/models/node";
+import { type Lora, weightsOf } from "@rot/models";
+import { loadImageProcessor } from "@rot/models/node";
 import {
   constantWithWarmup,
   cosineWithWarmup,
@@ -11,12 +10,12 @@ import {
   key,
   linearWithWarmup,
   requireGrad,
-  type Shape,
   type Tensor,
 } from "@rot/tensor";
-import { type BundleConfig, BundleError, type MarkerRecord, parseBundleConfig } from "../../bundle/config.ts";
-import { bundleContents, bundleFiles } from "../../bundle/node/contents.ts";
+import { type BundleConfig, BundleError, type MarkerRecord, stripRecord } from "../../bundle/config.ts";
+import { bundleContents, bundleFiles, readBundleConfig } from "../../bundle/node/contents.ts";
 import { openStudent, type Student } from "../../bundle/node/open-student.ts";
+import { readTensors } from "../../bundle/node/read-tensors.ts";
 import { type TrainedMarkers, trainMarkers } from "../../bundle/trained-markers.ts";
 import type { RunConfig } from "../../config/schema.ts";
 import type { Sample } from "../../data/sample.ts";
@@ -35,6 +34,8 @@ import { openRenderer, type Prepared, prepareLatent, prepareText, type RunData, 
 export interface ReadyStage {
   readonly task: TrainingTask;
   readonly prepared: Prepared;
+  /** All that the model is made of, what learns and what does not, by name. */
+  readonly weights: ReadonlyMap<string, Tensor>;
   /** The files of a checkpoint that make it a model again. */
   readonly contents: () => Contents;
   dispose(): void;
@@ -73,9 +74,25 @@ async function owning(make: (own: Own) => Promise<Omit<ReadyStage, "dispose">>):
   }
 }
 
-/** Stage 1: a fresh head on a frozen model, whose markers may learn too; of v1 on a model that learns as a whole. */
-export const openStage1 = (source: StageSource): Promise<ReadyStage> => owning((own) => stage1(source, own));
+/** The stages by their names. */
+export type StageName = "stage1" | "stage2" | "sft";
 
+/**
+ * Makes the stage of a name.
+ *
+ * @param checkpoint  of stage 1, that stage 2 begins with
+ * @throws {BundleError} when it is none
+ */
+export const openStage = (name: StageName, source: StageSource, checkpoint: string | null): Promise<ReadyStage> =>
+  owning((own) =>
+    ({
+      stage1: () => stage1(source, own),
+      stage2: () => stage2(source, checkpoint as string, own),
+      sft: () => sft(source, own),
+    })[name](),
+  );
+
+/** Stage 1: a fresh head on a frozen model, whose markers may learn too; of v1 on a model that learns as a whole. */
 async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dispose">> {
   const { config, device, begun } = source;
   const { mode, train } = config.markers;
@@ -84,7 +101,7 @@ async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "
     await openStudent(config.model, device, {
       markers: { mode, train, seed: key(config.seed).for("markers") },
       ...(isJoint && { dtype: "f32" as const }),
-      ...(begun !== undefined && { markerRows: (shapes) => tensorsOf(begun, bundleFiles.markers, shapes, device) }),
+      ...(begun !== undefined && { markerRows: (shapes) => readTensors(begun, bundleFiles.markers, shapes, device) }),
     }),
   );
   const head: HeadConfig = { width: student.pretrained.model.width, ...config.head };
@@ -124,19 +141,10 @@ async function stage1(source: StageSource, own: Own): Promise<Omit<ReadyStage, "
   });
 }
 
-/**
- * Stage 2: the decoder, on the head of stage 1.
- *
- * @param checkpoint  of stage 1
- * @throws {BundleError} when it is none
- */
-export const openStage2 = (source: StageSource, checkpoint: string): Promise<ReadyStage> =>
-  owning((own) => stage2(source, checkpoint, own));
-
+/** Stage 2: the decoder, on the head of stage 1. */
 async function stage2(source: StageSource, checkpoint: string, own: Own): Promise<Omit<ReadyStage, "dispose">> {
   const { config, device } = source;
-  const file = join(checkpoint, bundleFiles.config);
-  const bundle = parseBundleConfig(await readJson(file), file);
+  const bundle = await readBundleConfig(checkpoint);
   if (bundle.mode !== "stage1" || !bundle.head || !bundle.markers) {
     throw new BundleError(`${checkpoint} is a checkpoint of ${bundle.mode}; stage 2 begins with one of stage 1`);
   }
@@ -145,12 +153,12 @@ async function stage2(source: StageSource, checkpoint: string, own: Own): Promis
   const student = own(
     await openStudent(config.model, device, {
       markers,
-      markerRows: (shapes) => tensorsOf(checkpoint, bundleFiles.markers, shapes, device),
+      markerRows: (shapes) => readTensors(checkpoint, bundleFiles.markers, shapes, device),
       expected: bundle.base,
       ...(mode === "lora" ? { lora: adapters(config, device) } : { dtype: "f32" as const }),
     }),
   );
-  const headTensors = await tensorsOf(checkpoint, bundleFiles.head, headParameters(head), device);
+  const headTensors = await readTensors(checkpoint, bundleFiles.head, headParameters(head), device);
   for (const parameter of headTensors.values()) own(parameter);
   const { learns, trained } = learnsOf(student, mode);
   if (!config.stage2.freeze_head) {
@@ -178,8 +186,6 @@ async function stage2(source: StageSource, checkpoint: string, own: Own): Promis
 }
 
 /** Supervised text. */
-export const openSft = (source: StageSource): Promise<ReadyStage> => owning((own) => sft(source, own));
-
 async function sft(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dispose">> {
   const { config, device, data, signal } = source;
   const { mode } = config.stage2;
@@ -207,11 +213,12 @@ async function sft(source: StageSource, own: Own): Promise<Omit<ReadyStage, "dis
     latents: null,
     answerStyle: "explicit",
     chain: config.training.chain,
-    strips: stripsOf(config),
+    strips: stripRecord(config),
   };
   return {
     task,
     prepared,
+    weights: student.pretrained.weights,
     contents: () => bundleContents(student, { config: bundle, lora, trained }),
   };
 }
@@ -267,11 +274,12 @@ async function latentStage(source: StageSource, stage: LatentStage): Promise<Omi
     latents: policy,
     answerStyle: config.stage2.answer_style,
     chain: true,
-    strips: stripsOf(config),
+    strips: stripRecord(config),
   };
   return {
     task,
     prepared,
+    weights: new Map([...student.pretrained.weights, ...headTensors]),
     contents: () =>
       bundleContents(student, {
         config: bundle,
@@ -341,25 +349,4 @@ function accuracyOf({ config, data }: StageSource, subject: Subject): NonNullabl
   return (signal) => accuracy(subject, samples, options, signal);
 }
 
-const stripsOf = ({ rendering }: RunConfig): BundleConfig["strips"] => ({
-  encoding: rendering.encoding,
-  fontSize: rendering.font_size,
-  height: rendering.height,
-  padding: rendering.padding,
-  thoughtMarkers: rendering.thought_markers,
-  newlines: "space",
-  engine: "shaped",
-});
-
 const median = (counts: readonly number[]): number => counts.toSorted((a, b) => a - b)[counts.length >> 1] ?? 0;
-
-/** The tensors of one file of a checkpoint. */
-async function tensorsOf(
-  checkpoint: string,
-  name: string,
-  shapes: ReadonlyMap<string, Shape>,
-  device: Device,
-): Promise<Map<string, Tensor>> {
-  await using opened = await openFiles(checkpoint, [name]);
-  return await loadCheckpoint(opened, { parameters: new Map(shapes), linears: new Map() }, device, { dtype: "f32" });
-}

@@ -120,16 +120,47 @@ describe("what is in a run folder decides", () => {
   });
 
   test("other settings are named, and more steps go on", async ({ device }) => {
-    const { outcomes, notes } = await tinyRun(
-      device,
-      await copy(),
-      { ...settings, "training.max_steps": "4", "optimizer.weight_decay": "0.5" },
-      { resume: true },
-    );
+    const folder = await copy();
+    const other = { ...settings, "training.max_steps": "4", "optimizer.weight_decay": "0.5" };
+    const { outcomes, notes } = await tinyRun(device, folder, other, { resume: true });
     expect(notes).toEqual([
       "going on with other settings: optimizer.weight_decay 0.5 (was 0.01), training.max_steps 4 (was 3)",
     ]);
     expect(outcomes[0]).toMatchObject({ step: 4, done: 1 });
+    const next = await tinyRun(device, folder, other, { resume: true });
+    expect(next.notes, "they are the run's own now").toEqual([expect.stringMatching(/already finished: step 4 of 4/)]);
+    await expect(tinyRun(device, folder, { ...other, "head.hidden": "8" }, { resume: true })).rejects.toThrow(/head/);
+    expect(await readFile(join(folder, "config.yaml"), "utf8")).toMatch(/hidden: 16\n[^]*max_steps: 4\n/);
+  });
+
+  test("a signal while stage 2 is made ready leaves the outcome of stage 1", async ({ device }) => {
+    const stop = new AbortController();
+    const { outcomes } = await tinyRun(
+      device,
+      at("between"),
+      { ...settings, stage: "all", "training.max_steps": "1" },
+      {
+        signal: stop.signal,
+        events: {
+          note: () => {},
+          stage: () => {},
+          step: () => {},
+          validation: () => {},
+          checkpoint: () => stop.abort(),
+        },
+      },
+    );
+    expect(outcomes.map(({ stage, step }) => [stage, step])).toEqual([["stage1", 1]]);
+  });
+
+  test("stage 2 says what it begins with, and that its strips are others", async ({ device }) => {
+    const stage2 = { ...settings, stage: "2", stage1_checkpoint: run(), "training.max_steps": "1" };
+    const begins = `stage 2 begins with ${join(run(), "checkpoints/step-00000003")}`;
+    const none = expect.stringMatching(/^none of 14 rows validates \(data\.validation_share 0\.2\)/);
+    const same = await tinyRun(device, at("same strips"), stage2);
+    expect(same.notes).toEqual([begins, none]);
+    const { notes } = await tinyRun(device, at("other strips"), { ...stage2, "rendering.font_size": "9" });
+    expect(notes).toEqual([begins, "strips are drawn otherwise than in stage 1: fontSize 9 (was 8)", none]);
   });
 
   test("going back to an earlier checkpoint puts the later ones aside and ends the same", async ({ device }) => {
@@ -242,5 +273,7 @@ test("rows that are too long are named, and when all are, the key to raise", asy
     /no row is left to train on: all \d+ are longer than data\.max_length \(8 tokens\)/,
   );
   const { notes } = await tinyRun(device, at("long", "some"), { ...settings, "data.max_length": "90" });
-  expect(notes[0]).toMatch(/^\d+ rows are longer than data\.max_length \(90 tokens\) and are left out: \d+/);
+  expect(notes).toContainEqual(
+    expect.stringMatching(/^\d+ rows are longer than data\.max_length \(90 tokens\) and are left out: \d+/),
+  );
 });
