@@ -17,6 +17,8 @@ export interface TinyRun {
   readonly shippedBase: boolean;
   readonly resume: boolean;
   readonly signal: AbortSignal;
+  /** Called after every step, and waited for. */
+  readonly afterStep: () => Promise<void>;
   readonly device: Device;
 }
 
@@ -38,6 +40,7 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
   await mkdir(folder, { recursive: true });
   await using _lock = await lockRun(folder);
   const shown = stages(output);
+  let begun = false;
   const results = await trainTiny({
     device: run.device,
     seed: run.seed,
@@ -46,11 +49,14 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
     ...(run.shippedBase && { arms: ["chain", "rot"] as const }),
     resume: run.resume,
     signal: run.signal,
+    afterStep: run.afterStep,
     onPlan({ seconds, leftOut }) {
       shown.line(`about ${duration(seconds)} from here; everything is kept in ${folder}`);
       if (leftOut.length > 0) {
         shown.line(`this machine is too slow, or too busy, for all of it. Left out: ${leftOut.join("; ")}`);
+        if (begun) shown.line(`rot-cli train --resume ${folder} does what was left out on the way`);
       }
+      begun = true;
     },
     onValidation(validation) {
       shown.validation(validation);
@@ -106,7 +112,7 @@ function stages(output: Output) {
       }
       if (current?.stage !== stage) {
         finish();
-        current = { stage, bar: progress(output, { label: stage, unit: "steps" }), isOver: false };
+        current = { stage, bar: progress(output, { label: stage, unit: "steps", from: step - 1 }), isOver: false };
       }
       current.isOver = step === steps;
       const values = Object.entries(losses).map(([name, value]) => `${name} ${value.toPrecision(3)}`);

@@ -103,7 +103,7 @@ export function firstStage(
 }
 
 /** The adapters of stage 2. */
-export const tinyLora: LoraConfig = { r: 16, alpha: 32, targetModules: ["q_proj", "k_proj", "v_proj", "o_proj"] };
+const tinyLora: LoraConfig = { r: 16, alpha: 32, targetModules: ["q_proj", "k_proj", "v_proj", "o_proj"] };
 
 /** What stage 2 may be told besides. */
 export interface SecondStageOptions extends StageOptions {

@@ -1,13 +1,13 @@
 /** The tiny model as folders that evaluation and generation open like any other. Node only. */
-import { readdir, stat } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { describeModel, type Pretrained } from "@rot/models";
 import { openCheckpoint, readJson, savePretrained } from "@rot/models/node";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
-import type { BaseRecord, MarkerRecord } from "../../bundle/config.ts";
+import { type BaseRecord, type MarkerRecord, paperStrips } from "../../bundle/config.ts";
 import { bundleContents, bundleFiles } from "../../bundle/node/contents.ts";
 import { configHash, weightsHash } from "../../bundle/node/fingerprint.ts";
-import { paperStrips } from "../../bundle/config.ts";
+import { isFile } from "../../node/paths.ts";
 import type { Contents } from "../../train/checkpoint-folder.ts";
 import { type Head, tinyHead } from "../arms.ts";
 import { tinyConfig } from "../model.ts";
@@ -100,10 +100,5 @@ function isTinyConfig(json: unknown): boolean {
   }
 }
 
-async function parsed(file: string): Promise<unknown> {
-  const isThere = await stat(file).then(
-    (found) => found.isFile(),
-    () => false,
-  );
-  return isThere ? await readJson(file).catch(() => null) : null;
-}
+const parsed = async (file: string): Promise<unknown> =>
+  (await isFile(file)) ? await readJson(file).catch(() => null) : null;

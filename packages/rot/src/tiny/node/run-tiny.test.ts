@@ -1,6 +1,7 @@
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setTimeout } from "node:timers/promises";
 import { expect, test } from "@rot/tensor/testing";
 import type { TinyPlan } from "../plan.ts";
 import { trainTiny } from "./run-tiny.ts";
@@ -25,6 +26,22 @@ test("it says what it will do, keeps to that when it goes on, and ends when it i
   } finally {
     await rm(folder, { recursive: true });
   }
+});
+
+test("whoever wants to act after a step is waited for, from the first step that measures the machine", async ({
+  device,
+}) => {
+  const stop = new AbortController();
+  const [measured, trained] = [7, 1];
+  let steps = 0;
+  const afterStep = async (): Promise<void> => {
+    const before = device.dispatchCount;
+    await setTimeout(50);
+    expect(device.dispatchCount).toBe(before);
+    if (++steps === measured + trained) stop.abort();
+  };
+  const { end } = await trainTiny({ device, arms: ["chain"], budget: 1e6, signal: stop.signal, afterStep });
+  expect({ end, steps }).toEqual({ end: "stopped", steps: measured + trained });
 });
 
 test("the base alone is evaluated without any training", async ({ device }) => {

@@ -49,7 +49,7 @@ export async function trainTiny(options: TinyOptions): Promise<TinyResults> {
   };
   const kept = await keptPlan(options);
   if (!kept) onProgress?.({ ...MEASURING, secondsLeft: budget });
-  const secondsPerStep = kept?.secondsPerStep ?? (await measure(device, material));
+  const secondsPerStep = kept?.secondsPerStep ?? (await measure(device, material, options.afterStep));
   const elapsed = (): number => (performance.now() - begun) / 1000;
   const limit = kept ? Infinity : budget;
   let plan = planTiny({ base: from, arms, secondsPerStep, ...kept, budget: limit - elapsed() });
@@ -120,11 +120,14 @@ const MEASURING = { stage: "measuring", step: 0, steps: 0, mayEndEarly: false, l
 const [COMPILED, MEASURED] = [2, 5] as const;
 
 /** Seconds of a step of the chains: the middle one of some, since others may use the machine too. */
-async function measure(device: Device, material: Material): Promise<number> {
+async function measure(device: Device, material: Material, afterStep: TinyOptions["afterStep"]): Promise<number> {
   const base = createTiny(device, 0);
   const task = chainTask(base, material, { seed: 0 });
   const times: number[] = [];
-  const onStep = ({ milliseconds }: { readonly milliseconds: number }): unknown => times.push(milliseconds);
+  const onStep = ({ milliseconds }: { readonly milliseconds: number }): unknown => {
+    times.push(milliseconds);
+    return afterStep?.();
+  };
   await runTask({ ...task, steps: COMPILED + MEASURED }, { onStep });
   for (const tensor of [...task.parameters.values(), ...base.weights.values()]) tensor.dispose();
   const sorted = times.slice(COMPILED).toSorted((a, b) => a - b);

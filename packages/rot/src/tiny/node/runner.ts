@@ -38,6 +38,8 @@ export interface RunnerOptions {
   /** Ends after the step that is being done, with a checkpoint. */
   readonly signal?: AbortSignal;
   readonly onProgress?: (progress: TinyProgress) => void;
+  /** Called after every step, those that only measure the machine too, and waited for. */
+  readonly afterStep?: () => Promise<void>;
   readonly onValidation?: (validation: TinyValidation) => void;
   /** Told of damaged checkpoints that are passed over, and of stages that did not get where they should. */
   readonly onWarning?: (message: string) => void;
@@ -55,7 +57,7 @@ export interface StageExtras {
 
 /** How a stage went. */
 export interface StageEnd {
-  /** That it took now. */
+  /** That its steps took, those before a resume too. */
   readonly seconds: number;
   /** Whether its losses came to where they should be, for a stage that says where that is. */
   readonly reached: boolean;
@@ -82,7 +84,7 @@ const EVERY = 250;
  * @param secondsPerStep  measured on this device: a step of `chains`
  */
 export function runner(
-  { folder, resume = false, signal, onProgress, onValidation, onWarning = () => {} }: RunnerOptions,
+  { folder, resume = false, signal, onProgress, afterStep, onValidation, onWarning = () => {} }: RunnerOptions,
   stages: () => readonly StagePlan[],
   secondsPerStep: number,
 ): Runner {
@@ -100,7 +102,6 @@ export function runner(
     },
 
     async stage(task, { accuracy, contents, attempt = 1 } = {}) {
-      const began = performance.now();
       const name = task.name as StagePlan["name"];
       const where = folder && join(folder, attempt > 1 ? `${name}-${attempt}` : name);
       if (where) await mkdir(where, { recursive: true });
@@ -110,7 +111,7 @@ export function runner(
         const part = (await accuracy?.()) as number;
         return { validation: 1 - part, accuracy: part };
       };
-      const { step, end } = await runTask(
+      const { step, end, seconds } = await runTask(
         { ...task, ...(accuracy && { validate }) },
         {
           checkpointEvery: EVERY,
@@ -125,6 +126,7 @@ export function runner(
             const mayEndEarly = task.isDone !== undefined;
             const secondsLeft = left(name, step);
             onProgress?.({ stage: name, step, steps: task.steps, mayEndEarly, losses, secondsLeft });
+            return afterStep?.();
           },
           onValidation(step, { accuracy: part = 0 }) {
             onValidation?.({ stage: name, step, accuracy: part });
@@ -132,7 +134,6 @@ export function runner(
         },
       );
       if (end === "stopped") throw new Stopped();
-      const seconds = (performance.now() - began) / 1000;
       done.push({ name, steps: step, seconds });
       return { seconds, reached: end === "early" || !task.isDone };
     },
