@@ -1,11 +1,19 @@
 /** Flags that several commands have. */
 import { readFile } from "node:fs/promises";
 import type { FloatDType } from "@rot/models";
-import { type LatentPolicy, loadConfig, type RunConfig, type Subject } from "@rot/rot";
+import {
+  type ConfigFile,
+  type FieldMap,
+  type LatentPolicy,
+  loadConfig,
+  parseMap,
+  RowError,
+  type RunConfig,
+  type Subject,
+} from "@rot/rot";
 import { type Bundle, openBundle, subjectOf } from "@rot/rot/node";
 import { type Device, UsageError } from "@rot/tensor";
 import { type Command, InvalidArgumentError, Option } from "commander";
-import { ExitError, exitCodes } from "./exit-codes.ts";
 import type { Output } from "./program.ts";
 
 /** Parses a whole number that is not smaller than `least`. */
@@ -29,6 +37,36 @@ export const decimal =
     }
     return Number(value);
   };
+
+/** Parses `question=FIELD,cot=FIELD,answer=FIELD`. */
+export function fieldMap(value: string): FieldMap {
+  try {
+    return parseMap(value);
+  } catch (error) {
+    if (error instanceof RowError) throw new InvalidArgumentError(error.message);
+    throw error;
+  }
+}
+
+/** The flag that chooses the GPU. */
+export const adapterFlag = [
+  "--adapter <name>",
+  "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)",
+] as const;
+
+/**
+ * Reads a configuration file that a user named.
+ *
+ * @param flag  what stands before its name in messages
+ * @throws {UsageError} when it cannot be read
+ */
+export async function readConfigFile(name: string, flag = "--config "): Promise<ConfigFile> {
+  try {
+    return { name, text: await readFile(name, "utf8") };
+  } catch (error) {
+    throw new UsageError(`${flag}${name}: ${(error as Error).message}`, { cause: error });
+  }
+}
 
 /** Which model answers, and how it thinks. */
 export interface SubjectFlags {
@@ -94,10 +132,7 @@ export function pathOf({ checkpoint, model }: SubjectFlags): string {
 /** The file of `--config`. */
 export async function readConfig({ config: file }: SubjectFlags, output: Output): Promise<RunConfig | null> {
   if (file === undefined) return null;
-  const text = await readFile(file, "utf8").catch((error: unknown) => {
-    throw new ExitError(`--config ${file} cannot be read: ${(error as Error).message}`, exitCodes.badInput);
-  });
-  const { config } = loadConfig({ name: file, text });
+  const { config } = loadConfig(await readConfigFile(file));
   output.err(`${file}: of it only the model, stage1_checkpoint and the folder of the data are used here\n`);
   return config;
 }

@@ -3,8 +3,7 @@ import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } f
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { exitCodeOf, exitCodes } from "./exit-codes.ts";
-import { program } from "./program.ts";
+import { run } from "../test/tools/run-cli.ts";
 
 interface Mistake {
   readonly what: string;
@@ -39,6 +38,9 @@ beforeAll(() => {
   };
   for (const [name, text] of Object.entries(files)) writeFileSync(join(folder, name), text);
   mkdirSync(join(folder, "empty-folder"));
+  mkdirSync(join(folder, "stage1", "checkpoints"), { recursive: true });
+  writeFileSync(join(folder, "stage1", "run.json"), "{}");
+  writeFileSync(join(folder, "stage1", "config.yaml"), "optimzer: {}\n");
   const without = (name: string, ...left: string[]): void => {
     const to = join(folder, name);
     cpSync(model, to, {
@@ -59,23 +61,12 @@ beforeAll(() => {
   writeFileSync(join(folder, "broken-weights", "model.safetensors"), "short");
 });
 
-/** Runs a command in this process. */
-async function run({ args, environment = {} }: Mistake) {
-  let stderr = "";
-  let stdout = "";
+/** Runs a command in this process, and in its environment. */
+async function runMistake({ args, environment = {} }: Mistake) {
   const before = { ...process.env };
   Object.assign(process.env, environment);
   try {
-    const placed = args.map((arg) => arg.replaceAll("$DIR", folder).replaceAll("$MODEL", model));
-    const output = {
-      out: (text: string) => (stdout += text),
-      err: (text: string) => (stderr += text),
-      terminal: false,
-    };
-    await program(output).parseAsync(placed, { from: "user" });
-    return { code: exitCodes.done, stdout, stderr };
-  } catch (error) {
-    return { code: exitCodeOf(error), stdout, stderr: `${stderr}${(error as Error).message}` };
+    return await run(...args.map((arg) => arg.replaceAll("$DIR", folder).replaceAll("$MODEL", model)));
   } finally {
     for (const name of Object.keys(environment)) delete process.env[name];
     Object.assign(process.env, before);
@@ -90,8 +81,17 @@ test("there are forty", () => {
   expect(new Set(mistakes.map(({ what }) => what)).size).toBe(mistakes.length);
 });
 
-test.for(mistakes)("$what", async (mistake) => {
-  const { code, stdout, stderr } = await run(mistake);
+/** What training refuses, its plan refuses in the same words. */
+const planned = mistakes
+  .filter(({ args }) => args[0] === "train")
+  .map((mistake) => ({
+    ...mistake,
+    what: `${mistake.what}, with --dry-run`,
+    args: ["train", "--dry-run", ...mistake.args.slice(1)],
+  }));
+
+test.for([...mistakes, ...planned])("$what", async (mistake) => {
+  const { status, stdout, stderr } = await runMistake(mistake);
   expect(stdout).toBe("");
   expect(stderr).not.toMatch(/\n {4}at /);
   expect(stderr).not.toContain("\u001b");
@@ -100,8 +100,8 @@ test.for(mistakes)("$what", async (mistake) => {
   let at = 0;
   for (const part of parts) {
     const found = said.indexOf(part, at);
-    if (found < 0) expect(`${code}: ${said}`).toBe(`${mistake.code}: ${mistake.message}`);
+    if (found < 0) expect(`${status}: ${said}`).toBe(`${mistake.code}: ${mistake.message}`);
     at = found + part.length;
   }
-  expect(code, said).toBe(mistake.code);
+  expect(status, said).toBe(mistake.code);
 });

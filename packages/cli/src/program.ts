@@ -23,8 +23,11 @@ export interface Output {
   readonly terminal: boolean;
 }
 
+/** Where a command reads what is piped or typed. */
+export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean };
+
 /** The whole program, for `main` and for tests. It throws instead of exiting. */
-export function program(output: Output): Command {
+export function program(output: Output, input: Input = process.stdin): Command {
   const root = new Command("rot-cli")
     .description("Render-of-Thought: latent visual reasoning, trained and run on any GPU that speaks WebGPU.")
     .version(version)
@@ -41,17 +44,20 @@ export function program(output: Output): Command {
     convert(output),
     doctor(output),
     evaluate(output),
-    generate(output),
+    generate(output, input),
     init(output),
     inspect(output),
     preprocess(output),
-    render(output),
+    render(output, input),
     report(output),
     train(output),
     tune(output),
   ]) {
-    root.addCommand(command.copyInheritedSettings(root));
-    for (const inner of command.commands) inner.copyInheritedSettings(command);
+    const help = (name: string): string => `(run rot-cli ${name} --help for its flags)`;
+    root.addCommand(command.copyInheritedSettings(root).showHelpAfterError(help(command.name())));
+    for (const inner of command.commands) {
+      inner.copyInheritedSettings(command).showHelpAfterError(help(`${command.name()} ${inner.name()}`));
+    }
   }
   return root;
 }

@@ -1,12 +1,12 @@
 import { expect, test } from "vitest";
 import { duration, progress } from "./progress.ts";
 
-function record(terminal: boolean) {
+function record(terminal: boolean, from?: number) {
   let clock = 0;
   const lines: string[] = [];
   const report = progress(
     { out: () => {}, err: (text) => lines.push(text), terminal },
-    { label: "convert", unit: "rows", now: () => clock },
+    { label: "convert", unit: "rows", now: () => clock, ...(from !== undefined && { from }) },
   );
   return { lines, report, wait: (milliseconds: number) => (clock += milliseconds) };
 }
@@ -48,6 +48,19 @@ test("the time left follows a change of pace within half a minute", () => {
   const rate = Number(/· ([\d.]+) rows\/s/.exec(lines.at(-1) as string)?.[1]);
   expect(rate).toBeGreaterThanOrEqual(10);
   expect(rate).toBeLessThan(25);
+});
+
+test("what was done before is no part of the rate, and the last line stands there once", () => {
+  const { lines, report, wait } = record(false, 5000);
+  wait(20_000);
+  report.update({ done: 5002, total: 5004 });
+  wait(20_000);
+  report.update({ done: 5004, total: 5004 });
+  report.finish();
+  expect(lines).toEqual([
+    "convert: 5,002 rows of 5,004 rows · 99 % · 0.10 rows/s · 20 s left\n",
+    "convert: 5,004 rows of 5,004 rows · 100 % · 0.10 rows/s · in 40 s\n",
+  ]);
 });
 
 test("durations are said as people say them", () => {

@@ -24,6 +24,8 @@ export interface ProgressOptions {
   readonly label: string;
   /** What is counted, in the plural: "rows". Of "bytes" it prints MiB. */
   readonly unit: string;
+  /** What was done before, of work that is gone on with: it says nothing about how fast it is. */
+  readonly from?: number;
   /** The clock, in milliseconds. */
   readonly now?: () => number;
 }
@@ -38,16 +40,21 @@ const MEMORY_MILLISECONDS = 15_000;
  *
  * @param output  where it is drawn; without a terminal there is no carriage return and no escape code
  */
-export function progress(output: Output, { label, unit, now = performance.now.bind(performance) }: ProgressOptions) {
+export function progress(
+  output: Output,
+  { label, unit, from = 0, now = performance.now.bind(performance) }: ProgressOptions,
+): Progress {
   const begun = now();
-  let latest: Step = { done: 0 };
+  let latest: Step = { done: from };
+  let shown: Step | null = null;
   let drawn = output.terminal ? -Infinity : begun;
   let rate = 0;
   let weight = 0;
-  let before = { done: 0, at: begun };
+  let before = { done: from, at: begun };
 
   const draw = (): void => {
     drawn = now();
+    shown = latest;
     const line = `${label}: ${describe(latest, unit, rate, drawn - begun)}`;
     output.err(output.terminal ? `\r${line}\u001b[K` : `${line}\n`);
   };
@@ -67,11 +74,28 @@ export function progress(output: Output, { label, unit, now = performance.now.bi
     },
     finish() {
       const seconds = (now() - begun) / 1000;
-      if (seconds > 0) rate = latest.done / seconds;
-      draw();
+      if (seconds > 0) rate = (latest.done - from) / seconds;
+      // A terminal's line is drawn over; elsewhere it would be there twice.
+      if (output.terminal || shown !== latest) draw();
       if (output.terminal) output.err("\n");
     },
-  } satisfies Progress;
+  };
+}
+
+/**
+ * Runs work with its progress shown.
+ *
+ * @param work  calls back with how far it is
+ */
+export async function withProgress<T>(
+  output: Output,
+  options: ProgressOptions,
+  work: (onProgress: (step: Step) => void) => Promise<T>,
+): Promise<T> {
+  const report = progress(output, options);
+  const result = await work((step) => report.update(step));
+  report.finish();
+  return result;
 }
 
 function describe({ done, total, note }: Step, unit: string, rate: number, elapsed: number): string {
@@ -86,7 +110,8 @@ function describe({ done, total, note }: Step, unit: string, rate: number, elaps
 
 function count(n: number, unit: string): string {
   if (unit === "bytes") return `${(n / 2 ** 20).toFixed(n < 2 ** 30 ? 1 : 0)} MiB`;
-  return `${n >= 100 || Number.isInteger(n) ? Math.round(n).toLocaleString("en") : n.toPrecision(2)} ${unit}`;
+  const name = n === 1 ? unit.replace(/s$/, "") : unit;
+  return `${n >= 100 || Number.isInteger(n) ? Math.round(n).toLocaleString("en") : n.toPrecision(2)} ${name}`;
 }
 
 /** Seconds as people say them: `42 s`, `3 min 5 s`, `2 h 10 min`. */

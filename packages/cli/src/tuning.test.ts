@@ -36,7 +36,7 @@ test("with ROT_TUNE=full the kernels of the first piece of work are tuned once, 
     await finish();
     const [file] = readdirSync(join(folder, "render-of-thought"));
     expect(stderr).toMatch(
-      /^tuner: ROT_TUNE is full: after the first step its kernels [^\n]+\ntuner: of \d+ kinds of calls \d+ are faster at another setting; stored in .+\n$/,
+      /^tuner: ROT_TUNE is full: after the first step its kernels [^\n]+\ntuner: 1 call of 1 call · 100 % [^\n]+\ntuner: of \d+ kinds of calls \d+ are faster at another setting; stored in .+\n$/,
     );
     expect(stderr.trimEnd().endsWith(file as string)).toBe(true);
     const said = stderr;

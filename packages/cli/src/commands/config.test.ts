@@ -2,8 +2,7 @@ import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { program } from "../program.ts";
+import { run as runCommand } from "../../test/tools/run-cli.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "rot-config-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -12,17 +11,7 @@ const file = (name: string, text: string): string => {
   return join(folder, name);
 };
 
-async function run(...args: string[]) {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  try {
-    await program(output).parseAsync(["config", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (...args: readonly string[]) => runCommand("config", ...args);
 
 test("keys lists every key with its default", async () => {
   const { stdout } = await run("keys");
@@ -35,18 +24,18 @@ test("what show prints is a file that shows the same", async () => {
   const first = await run("show", file("some.yaml", "optimizer: {lr: 1e-4}\n"));
   expect(first.stdout).toContain("lr: 0.0001");
   const second = await run("show", file("all.yaml", first.stdout));
-  expect(second).toEqual({ code: 0, stdout: first.stdout, stderr: "" });
+  expect(second).toEqual({ status: 0, stdout: first.stdout, stderr: "" });
 });
 
 test("validate says what is wrong, and where", async () => {
-  expect(await run("validate", file("good.yaml", "seed: 3\n"))).toMatchObject({ code: 0 });
+  expect(await run("validate", file("good.yaml", "seed: 3\n"))).toMatchObject({ status: 0 });
   const bad = file("bad.yaml", "sed: 3\n");
   expect(await run("validate", bad)).toMatchObject({
-    code: 2,
+    status: 2,
     stdout: "",
     stderr: `${bad}:1:1: there is no key "sed"; did you mean "seed"?`,
   });
-  expect((await run("validate", join(folder, "none.yaml"))).code).toBe(2);
+  expect((await run("validate", join(folder, "none.yaml"))).status).toBe(2);
 });
 
 test("schema is a JSON Schema with descriptions, without required keys", async () => {

@@ -1,9 +1,8 @@
 /** `rot-cli config`: the keys of a configuration, and what a file of them comes to. */
-import { readFile } from "node:fs/promises";
 import { configJsonSchema, configKeys, loadConfig } from "@rot/rot";
 import { Command } from "commander";
 import { stringify } from "yaml";
-import { ExitError, exitCodes } from "../exit-codes.ts";
+import { readConfigFile } from "../flags.ts";
 import type { Output } from "../program.ts";
 
 /** The command. */
@@ -22,7 +21,7 @@ export function config(output: Output): Command {
     .description("print a file with all defaults filled in; the published configurations are translated")
     .argument("[file]", "YAML or JSON; without it the defaults")
     .action(async (file?: string) => {
-      const { config: whole, warnings } = loadConfig(file === undefined ? null : await read(file));
+      const { config: whole, warnings } = loadConfig(file === undefined ? null : await readConfigFile(file, ""));
       for (const warning of warnings) output.err(`${warning}\n`);
       output.out(stringify(whole));
     });
@@ -31,7 +30,7 @@ export function config(output: Output): Command {
     .description("check a file; exits with 2 where it is wrong")
     .argument("<file>", "YAML or JSON")
     .action(async (file: string) => {
-      const { warnings } = loadConfig(await read(file));
+      const { warnings } = loadConfig(await readConfigFile(file, ""));
       for (const warning of warnings) output.err(`${warning}\n`);
       output.out(`${file}: all keys are known and their values fit\n`);
     });
@@ -47,11 +46,3 @@ export function config(output: Output): Command {
 
 const keyLine = ({ path, value, description }: ReturnType<typeof configKeys>[number]): string =>
   `${path} = ${JSON.stringify(value)}\n    ${description}\n`;
-
-async function read(path: string): Promise<{ name: string; text: string }> {
-  try {
-    return { name: path, text: await readFile(path, "utf8") };
-  } catch (error) {
-    throw new ExitError(`${path}: ${(error as Error).message}`, exitCodes.usage);
-  }
-}

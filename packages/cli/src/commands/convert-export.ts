@@ -2,8 +2,8 @@
 import { type Device, openDevice } from "@rot/tensor";
 import { exportCheckpoint, type ExportFormat, exportFormats } from "@rot/rot/node";
 import { Command, Option } from "commander";
+import { withProgress } from "../progress.ts";
 import type { Output } from "../program.ts";
-import type { Reported } from "./convert-import.ts";
 
 interface Flags {
   readonly input: string;
@@ -17,7 +17,7 @@ interface Flags {
 }
 
 /** The subcommand. */
-export function exportCommand(output: Output, reported: Reported): Command {
+export function exportCommand(output: Output): Command {
   return new Command("export")
     .description("a checkpoint as the published code, PEFT or transformers has it, with a model card")
     .requiredOption("--input <path>", "a checkpoint, or a run folder")
@@ -46,18 +46,21 @@ export function exportCommand(output: Output, reported: Reported): Command {
     .action(async (flags: Flags) => {
       let device: Device | undefined;
       try {
-        const { checkpoint, step, files, bytes } = await reported(output, (onProgress) =>
-          exportCheckpoint({
-            input: flags.input,
-            to: flags.to,
-            output: flags.output,
-            base: flags.base,
-            checkpoint: flags.checkpoint,
-            maxShardSize: flags.max_shard_size,
-            device: async () => (device = await openDevice({ adapter: flags.adapter })),
-            note: (text) => output.err(`${text}\n`),
-            onProgress,
-          }),
+        const { checkpoint, step, files, bytes } = await withProgress(
+          output,
+          { label: "convert", unit: "bytes" },
+          (onProgress) =>
+            exportCheckpoint({
+              input: flags.input,
+              to: flags.to,
+              output: flags.output,
+              base: flags.base,
+              checkpoint: flags.checkpoint,
+              maxShardSize: flags.max_shard_size,
+              device: async () => (device = await openDevice({ adapter: flags.adapter })),
+              note: (text) => output.err(`${text}\n`),
+              onProgress,
+            }),
         );
         if (flags.json) {
           output.out(`${JSON.stringify({ checkpoint, step, output: flags.output, files, bytes }, null, 2)}\n`);

@@ -103,7 +103,7 @@ test("what was imported is trained on, with the rows and settings that are named
   const given = settings.split(" ").flatMap((setting) => ["--set", setting]);
   const first = await train("--dataset", "synthetic", "--batch_size", "1", ...given);
   expect(first.stderr).not.toContain("other settings");
-  expect(first).toMatchObject({ status: 0, stdout: expect.stringContaining("stage1: finished after 1 steps") });
+  expect(first).toMatchObject({ status: 0, stdout: expect.stringContaining("stage1: finished after 1 step") });
   // From now on it knows its rows.
   expect(await train()).toMatchObject({ status: 0, stdout: expect.stringContaining("was finished already") });
   const other = await train("--set", "data.synthetic_samples=5");

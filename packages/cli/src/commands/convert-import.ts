@@ -1,9 +1,8 @@
 /** `rot-cli convert import`: a checkpoint of the published trainer as a run folder. */
-import { readFile } from "node:fs/promises";
-import type { ConfigFile } from "@rot/rot";
-import { importCheckpoint, type OnProgress } from "@rot/rot/node";
-import { UsageError } from "@rot/tensor";
+import { importCheckpoint } from "@rot/rot/node";
 import { Command, InvalidArgumentError } from "commander";
+import { readConfigFile } from "../flags.ts";
+import { withProgress } from "../progress.ts";
 import type { Output } from "../program.ts";
 import { version } from "../version.ts";
 
@@ -21,11 +20,8 @@ interface Flags {
   readonly json?: boolean;
 }
 
-/** How work is run with its progress shown. */
-export type Reported = <T>(output: Output, work: (onProgress: OnProgress) => Promise<T>) => Promise<T>;
-
 /** The subcommand. */
-export function importCommand(output: Output, reported: Reported): Command {
+export function importCommand(output: Output): Command {
   return new Command("import")
     .description("a checkpoint of the published code as a run that evaluate, generate and train open")
     .option("--stage1 <folder>", "its stage-1 folder, with projection_head.bin and special_tokens.bin")
@@ -51,23 +47,26 @@ export function importCommand(output: Output, reported: Reported): Command {
         "  rot-cli train --stage 2 --stage1_checkpoint runs/stage1 --model Qwen3-VL-4B-Instruct --dataset gsm8k/train.jsonl\n",
     )
     .action(async (flags: Flags) => {
-      const config = await configOf(flags);
-      const { stages, markers, head, lora, training } = await reported(output, (onProgress) =>
-        importCheckpoint({
-          stage1: flags.stage1,
-          stage2: flags.stage2,
-          base: flags.base,
-          output: flags.output,
-          config,
-          dataset: flags.dataset,
-          freshMoments: flags.fresh_moments,
-          weightsOnly: flags.weights_only,
-          latents: flags.latents,
-          loraAlpha: flags.lora_alpha,
-          manifest: { version },
-          note: (text) => output.err(`${text}\n`),
-          onProgress,
-        }),
+      const config = flags.config === undefined ? undefined : await readConfigFile(flags.config);
+      const { stages, markers, head, lora, training } = await withProgress(
+        output,
+        { label: "convert", unit: "bytes" },
+        (onProgress) =>
+          importCheckpoint({
+            stage1: flags.stage1,
+            stage2: flags.stage2,
+            base: flags.base,
+            output: flags.output,
+            config,
+            dataset: flags.dataset,
+            freshMoments: flags.fresh_moments,
+            weightsOnly: flags.weights_only,
+            latents: flags.latents,
+            loraAlpha: flags.lora_alpha,
+            manifest: { version },
+            note: (text) => output.err(`${text}\n`),
+            onProgress,
+          }),
       );
       const latents = flags.latents ?? 32;
       if (flags.json) {
@@ -85,15 +84,6 @@ export function importCommand(output: Output, reported: Reported): Command {
         output.out(`train on: rot-cli train --output ${flags.output} --resume${data}\n`);
       }
     });
-}
-
-/** What --config names. */
-async function configOf({ config: name }: Flags): Promise<ConfigFile | undefined> {
-  if (name === undefined) return undefined;
-  const text = await readFile(name, "utf8").catch((error: Error) => {
-    throw new UsageError(`--config ${name}: ${error.message}`);
-  });
-  return { name, text };
 }
 
 function count(text: string): number {

@@ -1,13 +1,7 @@
 /** `rot-cli convert`: checkpoints in and out of other people's formats. */
-import {
-  checkpointFormats,
-  type CheckpointFormat,
-  fromSafetensors,
-  type OnProgress,
-  toSafetensors,
-} from "@rot/rot/node";
+import { checkpointFormats, type CheckpointFormat, fromSafetensors, toSafetensors } from "@rot/rot/node";
 import { Command, Option } from "commander";
-import { progress } from "../progress.ts";
+import { withProgress } from "../progress.ts";
 import type { Output } from "../program.ts";
 import { exportCommand } from "./convert-export.ts";
 import { importCommand } from "./convert-import.ts";
@@ -15,12 +9,7 @@ import { importCommand } from "./convert-import.ts";
 /** The command and its subcommands, with the flags of the reference's scripts. */
 export function convert(output: Output): Command {
   const command = new Command("convert").description("take checkpoints in and out of other people's formats");
-  const subcommands = [
-    toCommand(output),
-    fromCommand(output),
-    importCommand(output, reported),
-    exportCommand(output, reported),
-  ];
+  const subcommands = [toCommand(output), fromCommand(output), importCommand(output), exportCommand(output)];
   for (const sub of subcommands) command.addCommand(sub);
   return command;
 }
@@ -61,7 +50,7 @@ function toCommand(output: Output): Command {
         "\nExamples:\n  rot-cli convert to-safetensors --input global_step100/mp_rank_00_model_states.pt --output RoT-4B\n",
     )
     .action(async (flags: ToFlags) => {
-      const result = await reported(output, (onProgress) =>
+      const result = await withProgress(output, { label: "convert", unit: "bytes" }, (onProgress) =>
         toSafetensors({
           input: flags.input,
           output: flags.output,
@@ -119,16 +108,19 @@ function fromCommand(output: Output): Command {
       "\nExamples:\n  rot-cli convert from-safetensors --input RoT-4B --output global_step1/mp_rank_00_model_states.pt\n",
     )
     .action(async (flags: FromFlags) => {
-      const { names, bytes, tied, different } = await reported(output, (onProgress) =>
-        fromSafetensors({
-          input: flags.input,
-          output: flags.output,
-          modelName: flags.model_name,
-          prefix: flags.prefix ?? "",
-          format: flags.format,
-          restoreWeightTying: flags.restore_weight_tying === true,
-          onProgress,
-        }),
+      const { names, bytes, tied, different } = await withProgress(
+        output,
+        { label: "convert", unit: "bytes" },
+        (onProgress) =>
+          fromSafetensors({
+            input: flags.input,
+            output: flags.output,
+            modelName: flags.model_name,
+            prefix: flags.prefix ?? "",
+            format: flags.format,
+            restoreWeightTying: flags.restore_weight_tying === true,
+            onProgress,
+          }),
       );
       if (flags.verbose) for (const name of names) output.err(`${name}\n`);
       for (const [source, target] of different) output.err(`not tied, their values differ: ${source} and ${target}\n`);
@@ -141,14 +133,6 @@ function fromCommand(output: Output): Command {
         `${names.length} tensors, ${tied.size} of them tied, ${bytes.toLocaleString("en")} bytes\n${flags.output}\n`,
       );
     });
-}
-
-/** Runs `work` with its progress on stderr. */
-async function reported<T>(output: Output, work: (onProgress: OnProgress) => Promise<T>): Promise<T> {
-  const report = progress(output, { label: "convert", unit: "bytes" });
-  const result = await work((step) => report.update(step));
-  report.finish();
-  return result;
 }
 
 const some = (names: readonly string[]): string =>

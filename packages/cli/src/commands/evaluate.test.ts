@@ -1,5 +1,5 @@
 /** `rot-cli evaluate` as users run it, on the tiny golden model. */
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Summary } from "@rot/rot";
@@ -134,15 +134,25 @@ test("other ends, seeds and modes", async () => {
   expect(plain).toMatchObject({ status: 0 });
 });
 
-test("the default file is named after the data and the checkpoint", async () => {
+test("the default file is named after the data, the run, its stage and the checkpoint", async () => {
+  cpSync(checkpoint, join(folder, "a", "stage2", "checkpoints", "step-00000012"), { recursive: true });
+  writeFileSync(join(folder, "a", "run.json"), "{}");
   const before = process.cwd();
   process.chdir(folder);
+  const args = ["--data_file", data, "--max_samples", "1", ...short];
   try {
-    await run("--checkpoint", checkpoint, "--data_file", data, "--max_samples", "1", ...short);
+    await run("--checkpoint", checkpoint, ...args);
+    await run("--checkpoint", "a", ...args);
+    const again = await run("--checkpoint", "a", ...args);
+    expect(again.stderr).toMatch(/rows_a-stage2-step-00000012_eval\.json is replaced when this is done/);
   } finally {
     process.chdir(before);
   }
-  expect(existsSync(join(folder, "outputs/results/rows_run-step-00000012_eval.json"))).toBe(true);
+  expect(readdirSync(join(folder, "outputs", "results")).toSorted()).toEqual([
+    "rows_a-stage2-step-00000012_eval.json",
+    "rows_run-step-00000012_eval.json",
+  ]);
+  expect(readdirSync(join(folder, "a", "evaluations"))).toEqual(["rows-stage2-step-00000012.json"]);
 });
 
 test("a run of the embedded model is asked its own problems, and its page gets what came out", async () => {
@@ -160,7 +170,7 @@ test("a run of the embedded model is asked its own problems, and its page gets w
   expect(stdout).toMatch(/^6 answers\.\n.*\nown .* 5\.0 .*\nzeros .*\nnone /);
   expect(stdout).toMatch(/Chains have 2\.60 text tokens for each latent/);
   const page = readFileSync(join(run_, "report.html"), "utf8");
-  expect(page).toContain("Evaluation: tiny_test-step-00000001");
+  expect(page).toContain("Evaluation: tiny_test-stage1-step-00000001");
   expect(page).toContain("<polyline");
   const base = await run("--model", "tiny", "--max_samples", "6", "--output_file", join(folder, "base.json"), "--json");
   expect(JSON.parse(base.stdout)).toMatchObject({ accuracy: 1, arms: { own: { latents: 13 } } });
@@ -179,7 +189,7 @@ test.for<[args: () => string[], status: number, message: RegExp]>([
   [
     () => ["--checkpoint", checkpoint, "--dataset", "gsm9k"],
     3,
-    /no dataset gsm9k \(test\): neither data\/processed\/gsm9k_test_processed\.jsonl nor/,
+    /no dataset gsm9k \(test\): tried gsm9k\/test\.jsonl, data\/processed\/gsm9k_test_processed\.jsonl, /,
   ],
   [
     () => ["--checkpoint", checkpoint, "--model", nowhere, "--data_file", data],
@@ -203,10 +213,12 @@ test.for<[args: () => string[], status: number, message: RegExp]>([
     /no sample could be answered: the question has \d+ tokens, which with latents/,
   ],
   [() => ["--model", base, "--data_file", data, "--dynamic"], 2, /answers in text: it has no latents/],
-  [() => ["--model", base, "--data_file", data, "--config", nowhere], 3, /--config .*nowhere cannot be read/],
+  [() => ["--model", base, "--data_file", data, "--config", nowhere], 2, /--config .*nowhere: ENOENT/],
   [() => ["--checkpoint", checkpoint, "--data_file", data, "--split", "dev"], 2, /Allowed choices are train, test/],
 ])("mistake %# is said, with its code", async ([args, status, message]) => {
-  const result = await run(...args(), "--output_file", join(folder, `mistake-${String(status)}.json`), "--resume");
+  const file = join(folder, `mistake-${String(status)}.json`);
+  const result = await run(...args(), "--output_file", file, "--resume");
   expect(result.stderr).toMatch(message);
   expect(result.status).toBe(status);
+  expect(existsSync(`${file}.partial`), "nothing is begun that the next try would have to go on with").toBe(false);
 });

@@ -1,14 +1,13 @@
 /** `rot-cli evaluate`: how well a checkpoint answers, and what its latents are worth. */
-import { basename, join, resolve } from "node:path";
+import { existsSync } from "node:fs";
+import { basename, dirname, join, relative, resolve, sep } from "node:path";
 import {
   type Arm,
   arms,
+  checkEvaluation,
   type EvaluateOptions,
   evaluate as evaluateSamples,
   type EvaluationRow,
-  type FieldMap,
-  parseMap,
-  RowError,
   type Subject,
   type Summary,
 } from "@rot/rot";
@@ -28,7 +27,9 @@ import { type Asked, readSamples, type SampleFlags } from "../evaluate/samples.t
 import { printSummary } from "../evaluate/table.ts";
 import { ExitError, exitCodes } from "../exit-codes.ts";
 import {
+  adapterFlag,
   decimal,
+  fieldMap,
   openSubject,
   pathOf,
   readConfig,
@@ -113,7 +114,7 @@ export function evaluate(output: Output): Command {
         .default("json"),
     )
     .option("--resume", "go on with what the output file has")
-    .option("--adapter <name>", "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
+    .option(...adapterFlag)
     .option("--json", "print the summary as JSON")
     .addHelpText(
       "after",
@@ -125,15 +126,6 @@ export function evaluate(output: Output): Command {
         "\nOf a run's checkpoint the summary and some rows also go to the run's folder, and its report.html is written anew.\n",
     )
     .action((flags: EvaluateFlags) => answerSamples(flags, output));
-}
-
-function fieldMap(value: string): FieldMap {
-  try {
-    return parseMap(value);
-  } catch (error) {
-    if (error instanceof RowError) throw new InvalidArgumentError(error.message);
-    throw error;
-  }
 }
 
 function armList(value: string): readonly Arm[] {
@@ -157,7 +149,7 @@ export async function answerSamples(flags: EvaluateFlags, output: Output): Promi
   const stop = stopSignal((text) => output.err(`${text}\n`));
   try {
     const { bundle, subject } = await openSubject(flags, config, device, output);
-    const tuned = tuneFirst(device, "the first answers", output);
+    const tuned = tuneFirst(device, "the first answers", output, stop.signal);
     if (flags.question === undefined) await evaluateAll(flags, { bundle, subject, tuned }, asked, output, stop);
     else await answerOne(flags, subject, asked, output);
     await tuned();
@@ -208,34 +200,45 @@ async function evaluateAll(
   stop: StopSignal,
 ): Promise<void> {
   const options = optionsOf(flags);
+  // Whatever can be refused is so before a file is begun that the next try would have to go on with.
+  checkEvaluation(subject, samples, options);
+  const measure = await measureOf(bundle);
+  const run = await runOfCheckpoint(bundle.path);
   const ending = flags.mode === "evaluate" ? "eval" : "results";
   const file =
-    flags.output_file ?? join("outputs/results", `${name}_${stemOf(bundle.path)}_${ending}.${flags.output_format}`);
+    flags.output_file ??
+    join("outputs/results", `${name}_${stemOf(bundle.path, run)}_${ending}.${flags.output_format}`);
+  if (existsSync(file) && !flags.resume) {
+    output.err(`${file} is replaced when this is done; --output_file OTHER keeps it, --resume goes on with it\n`);
+  }
   const results = await openResults(file, {
     format: flags.output_format,
     settings: settingsOf(flags, bundle, subject, options, name),
     resume: flags.resume ?? false,
     rowsPerSample: options.arms.length * options.seeds.length,
   });
-  const report = progress(output, { label: flags.mode, unit: "samples" });
   const total = samples.length;
   let done = samples.filter(({ id }) => results.done.has(id)).length;
+  const report = progress(output, { label: flags.mode, unit: "samples", from: done });
   if (done > 0) output.err(`${done} of ${total} samples are answered already\n`);
-  const measure = await measureOf(bundle);
   let [right, scored] = [0, 0];
   let failure = "see the rows for why";
-  for await (const rows of evaluateSamples(subject, samples, { ...options, measure, done: results.done })) {
-    await results.append(rows);
-    await tuned();
-    done += new Set(rows.map(({ id }) => id)).size;
+  const count = (rows: readonly EvaluationRow[]): void => {
     for (const row of rows) {
       if (row.finish === "error") failure = reasonOf(row);
       if (row.arm !== "own" || row.is_correct === undefined) continue;
       scored++;
       if (row.is_correct) right++;
     }
+  };
+  count(results.rows);
+  for await (const rows of evaluateSamples(subject, samples, { ...options, measure, done: results.done })) {
+    await results.append(rows);
+    await tuned();
+    done += new Set(rows.map(({ id }) => id)).size;
+    count(rows);
     report.update({ done, total, ...(scored > 0 && { note: `Pass@1 ${((100 * right) / scored).toFixed(1)} %` }) });
-    if (stop.code !== null) {
+    if (stop.code !== null && done < total) {
       throw new ExitError(
         `stopped after ${done} of ${total} samples: go on with the same command and --resume`,
         stop.code,
@@ -245,7 +248,8 @@ async function evaluateAll(
   report.finish();
   const summary = await results.finish();
   output.err(`all rows and the summary are in ${file}\n`);
-  if (flags.mode === "evaluate") await tellRun(bundle, name, { summary, rows: results.rows }, output);
+  if (flags.mode === "evaluate")
+    await tellRun(run, resolve(bundle.path), name, { summary, rows: results.rows }, output);
   output.out(flags.json ? `${JSON.stringify(summary, null, 2)}\n` : printSummary(summary));
   const failures = summary.arms.own?.failed ?? 0;
   if (failures > 0)
@@ -255,15 +259,15 @@ async function evaluateAll(
 
 /** The run that a checkpoint is of also hears what came out. That it cannot be written there spoils nothing. */
 async function tellRun(
-  { path }: Bundle,
+  run: string | null,
+  path: string,
   name: string,
   outcome: { readonly summary: Summary; readonly rows: readonly EvaluationRow[] },
   output: Output,
 ): Promise<void> {
-  const run = await runOfCheckpoint(path);
   if (run === null) return;
   try {
-    await rememberEvaluation(run, `${name}-${basename(path)}`, { checkpoint: path, ...outcome });
+    await rememberEvaluation(run, `${name}-${namesBelow(run, path)}`, { checkpoint: path, ...outcome });
     output.err(`the run's page has it too: ${await writeRunReport(run)}\n`);
   } catch (error) {
     output.err(`the run's page could not be written: ${(error as Error).message}\n`);
@@ -296,9 +300,16 @@ function settingsOf(
   };
 }
 
-/** `first-step-00000200` of `runs/first/checkpoints/step-00000200`. */
-function stemOf(path: string): string {
+/** `first-stage2-step-00000200` of `runs/first/stage2/checkpoints/step-00000200`: no two runs or stages share a name. */
+function stemOf(path: string, run: string | null): string {
   const full = resolve(path);
-  const parent = resolve(full, "..");
-  return basename(parent) === "checkpoints" ? `${basename(resolve(parent, ".."))}-${basename(full)}` : basename(full);
+  const parent = dirname(full);
+  const from = dirname(run ?? (basename(parent) === "checkpoints" ? dirname(parent) : full));
+  return namesBelow(from, full);
 }
+
+const namesBelow = (folder: string, path: string): string =>
+  relative(folder, path)
+    .split(sep)
+    .filter((name) => name !== "checkpoints")
+    .join("-");

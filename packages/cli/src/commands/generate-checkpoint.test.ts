@@ -2,18 +2,15 @@
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Readable } from "node:stream";
 import { openDevice } from "@rot/tensor";
-import { Command } from "commander";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createTinyHead } from "../../../rot/src/tiny/arms.ts";
 import { tinyBundles } from "../../../rot/src/tiny/node/bundles.ts";
 import { openShippedBase } from "../../../rot/src/tiny/node/shipped.ts";
 import { writeCheckpoint } from "../../../rot/src/train/checkpoint-folder.ts";
 import { openGolden } from "../../../rot/test/tools/golden-bundle.ts";
-import { exitCodeOf } from "../exit-codes.ts";
+import { runPiped } from "../../test/tools/run-cli.ts";
 import { type Answer, printable } from "../generate/answer.ts";
-import { generate } from "./generate.ts";
 
 const { base, index, writeGoldenBundle } = openGolden("own");
 const folder = mkdtempSync(join(tmpdir(), "rot-generate-checkpoint-"));
@@ -30,20 +27,7 @@ beforeAll(async () => {
   device.destroy();
 });
 
-/** Runs the command in this process; what is piped in are questions. */
-async function run(args: readonly string[], piped = "") {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  const program = new Command("rot-cli").configureOutput({ writeOut: output.out, writeErr: output.err }).exitOverride();
-  program.addCommand(generate(output, Readable.from([piped])).copyInheritedSettings(program));
-  try {
-    await program.parseAsync(["generate", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (args: readonly string[], questions = "") => runPiped(questions, "generate", ...args);
 
 const answers = (stdout: string): Answer[] =>
   stdout
@@ -57,7 +41,7 @@ const short = ["--max_new_tokens", "4"];
 test("a checkpoint thinks first: the answer on stdout, with --json how many latents and for how long", async () => {
   const args = ["--checkpoint", join(folder, "run"), "--prompt", question, ...short];
   const plain = await run(args);
-  expect(plain.code, plain.stderr).toBe(0);
+  expect(plain.status, plain.stderr).toBe(0);
   expect(plain.stderr).toMatch(/4 tokens, the first after/);
   const [answer] = answers((await run([...args, "--json"])).stdout);
   expect(plain.stdout).toBe(`${printable(answer?.text ?? "")}\n`);
@@ -96,8 +80,8 @@ test("a batch is answered alike at any size, drawn or not, with latents in a pag
 test("the embedded model: its run answers in its own vocabulary, and its base reads the latents", async () => {
   const picture = join(folder, "latents.png");
   const asked = ["--checkpoint", tinyRun, "--prompt", "8-5+3+1+2*7", "--json", "--show-latents"];
-  const { code, stdout, stderr } = await run([...asked, picture]);
-  expect(code, stderr).toBe(0);
+  const { status, stdout, stderr } = await run([...asked, picture]);
+  expect(status, stderr).toBe(0);
   const [answer] = answers(stdout);
   expect(answer).toMatchObject({ latents: 5, promptTokens: 13 });
   expect(answer?.thought?.[4]).toMatchObject({ reads: expect.any(String) as string });
@@ -109,24 +93,24 @@ test("the embedded model: its run answers in its own vocabulary, and its base re
   const base = await run(["--model", "tiny", "--prompt", "8-5+3+1+2*7"]);
   expect(base.stdout).toBe("3, 6, 7, 9, 3<ans>3\n");
   const unknown = await run(["--model", "tiny", "--prompt", "How many?"]);
-  expect(unknown).toMatchObject({ code: 3, stdout: "" });
+  expect(unknown).toMatchObject({ status: 3, stdout: "" });
   expect(unknown.stderr).toContain('the model does not know "H" in "How many?"');
 });
 
 test("interactive: from a pipe every line is a question, and what cannot be answered says so in its place", async () => {
   const args = ["--checkpoint", tinyRun, "--interactive", ...short];
   const lines = ["1+1+1+1+1+1", "", "/latents 2", "/seed 4", "How many?", "/frobnicate", "1+1+1+1+1+1", "/exit", "2"];
-  const { code, stdout, stderr } = await run([...args, "--show-latents"], lines.join("\n"));
+  const { status, stdout, stderr } = await run([...args, "--show-latents"], lines.join("\n"));
   const said = stdout.split("\n");
   expect(said).toHaveLength(5);
   expect(said[1]).toMatch(/^ERROR: the model does not know "H"/);
   expect(said[2]).toMatch(/^ERROR: there is no \/frobnicate; \/help shows/);
   expect(stderr).toMatch(/ {2}5 latents in .*\n {2}reads .*\n {2}instead .*\n {2}nearest .*\n {2}2 latents/);
   expect(stderr).toContain("2 lines could not be answered");
-  expect(code).toBe(3);
+  expect(status).toBe(3);
   expect(stdout + stderr).not.toContain("\u001b");
   const json = await run([...args, "--json"], "3+1+1+1+1+1\n");
-  expect(json.code, json.stderr).toBe(0);
+  expect(json.status, json.stderr).toBe(0);
   expect(answers(json.stdout)).toMatchObject([{ prompt: "3+1+1+1+1+1", latents: 5 }]);
   const pages = join(folder, "talk.html");
   await run([...args, "--show-latents", pages], "3+1+1+1+1+1\n4+1+1+1+1+1\n");
@@ -138,15 +122,15 @@ test("the published script's flags answer a dataset into a file, without scores"
   const flags =
     `--dataset tiny --split test --max_samples 3 --max_new_tokens 4 --temperature 0.0 --num_vision_tokens 5 ` +
     `--stop_threshold 0.02 --model_type v2 --mode generate --output_file ${file} --output_format jsonl`;
-  const { code, stderr } = await run(["--checkpoint", tinyRun, ...flags.split(" ")]);
-  expect(code, stderr).toBe(0);
+  const { status, stderr } = await run(["--checkpoint", tinyRun, ...flags.split(" ")]);
+  expect(status, stderr).toBe(0);
   const rows = readFileSync(file, "utf8").trim().split("\n");
   expect(rows).toHaveLength(5);
   expect(JSON.parse(rows[1] as string)).toMatchObject({ id: 0, latents: 5 });
   expect(JSON.parse(rows[1] as string)).not.toHaveProperty("is_correct");
 });
 
-test.for<[args: () => string[], status: number, message: RegExp]>([
+test.for<[args: () => string[], wanted: number, message: RegExp]>([
   [() => ["--prompt", "x"], 2, /give --checkpoint PATH, a run of rot-cli train, or --model DIR/],
   [() => ["--checkpoint", checkpoint], 2, /give --prompt TEXT or --batch FILE/],
   [
@@ -166,8 +150,8 @@ test.for<[args: () => string[], status: number, message: RegExp]>([
   [() => ["--checkpoint", checkpoint, "--prompt", "x", "--chain", "1"], 2, /--chain needs --prompt and --show-latents/],
   [() => ["--checkpoint", checkpoint, "--interactive", "--prompt", "x"], 2, /leave --prompt and --batch out/],
   [() => ["--checkpoint", checkpoint, "--dataset", "tiny", "--stop", "x"], 2, /--stop: not with a dataset/],
-])("mistake %# is said, with its code", async ([args, status, message]) => {
-  const { code, stderr, stdout } = await run(args());
+])("mistake %# is said, with its code", async ([args, wanted, message]) => {
+  const { status, stderr, stdout } = await run(args());
   expect(stderr).toMatch(message);
-  expect({ code, stdout }).toEqual({ code: status, stdout: "" });
+  expect({ status, stdout }).toEqual({ status: wanted, stdout: "" });
 });

@@ -2,11 +2,9 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } 
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { crc32, deflateSync } from "node:zlib";
-import { Command } from "commander";
 import { afterAll, beforeEach, describe, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
+import { run as runCommand } from "../../test/tools/run-cli.ts";
 import type { Answer } from "../generate/answer.ts";
-import { generate } from "./generate.ts";
 
 const tiny = resolve(import.meta.dirname, "../../../models/test/golden/qwen3vl_tiny");
 const root = mkdtempSync(join(tmpdir(), "rot-generate-"));
@@ -14,20 +12,7 @@ afterAll(() => rmSync(root, { recursive: true }));
 let folder = root;
 beforeEach(() => (folder = mkdtempSync(join(root, "case-"))));
 
-/** Runs the command in this process. */
-async function run(...args: string[]) {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  const program = new Command("rot-cli").configureOutput({ writeOut: output.out, writeErr: output.err }).exitOverride();
-  program.addCommand(generate(output).copyInheritedSettings(program));
-  try {
-    await program.parseAsync(["generate", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (...args: readonly string[]) => runCommand("generate", ...args);
 
 const answers = (stdout: string): Answer[] =>
   stdout
@@ -85,9 +70,9 @@ test("an answer goes to stdout, its speed to stderr", async () => {
     "--max_new_tokens",
     "6",
   ];
-  const { code, stdout, stderr } = await run(...args);
+  const { status, stdout, stderr } = await run(...args);
   expect(stderr).toMatch(/\n6 tokens, the first after \d+\.\d\d s, then [\d.]+ tokens\/s\n$/);
-  expect(code).toBe(0);
+  expect(status).toBe(0);
   const json = await run(...args, "--json");
   const [answer] = answers(json.stdout);
   expect(stdout).toBe(`${answer?.text}\n`);
@@ -168,7 +153,7 @@ test("random weights of a preset, seeded", async () => {
   expect(answers((await run(...args, ...short, "--seed", "1")).stdout)[0]?.ids).not.toEqual(first?.ids);
 });
 
-describe("what is wrong is named, with its exit code", () => {
+describe("what is wrong is named, with its exit status", () => {
   const usage: [string[], string][] = [
     [["--prompt", "x"], "--model"],
     [["--model", tiny], "give --prompt TEXT or --batch FILE"],
@@ -182,13 +167,13 @@ describe("what is wrong is named, with its exit code", () => {
     [["--model", tiny, "--prompt", "x", "--stop", ""], "a stop string is empty"],
   ];
   test.for(usage)("%j", async ([args, why]) => {
-    const { code, stderr, stdout } = await run(...args);
+    const { status, stderr, stdout } = await run(...args);
     expect(stderr).toContain(why);
-    expect({ code, stdout }).toEqual({ code: 2, stdout: "" });
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
   });
 
   const bad: [what: string, make: () => string[], why: RegExp][] = [
-    ["no folder", () => ["--model", join(folder, "none")], /none\/config\.json: it is missing/],
+    ["no folder", () => ["--model", join(folder, "none")], /--model: there is no .*none/],
     ["no weights", () => without("model.safetensors"), /holds neither model\.safetensors/],
     ["no tokenizer", () => without("tokenizer.json"), /has no tokenizer\.json/],
     ["no template", noTemplate, /no chat template/],
@@ -228,12 +213,12 @@ describe("what is wrong is named, with its exit code", () => {
   ];
   test.for(bad)("%s", async ([, make, why]) => {
     const args = make();
-    const { code, stderr, stdout } = await run(
+    const { status, stderr, stdout } = await run(
       ...args,
       ...(args.some((arg) => /^--(prompt|batch)$/.test(arg)) ? [] : ["--prompt", "x"]),
     );
     expect(stderr).toMatch(why);
-    expect({ code, stdout }).toEqual({ code: 3, stdout: "" });
+    expect({ status, stdout }).toEqual({ status: 3, stdout: "" });
   });
 });
 

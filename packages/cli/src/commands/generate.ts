@@ -19,17 +19,18 @@ import {
   visionTokens,
 } from "@rot/models";
 import { fromPretrained, loadAdapter, loadImage, openChat, readJson } from "@rot/models/node";
+import { checkModelFolder } from "@rot/rot/node";
 import { type Device, openDevice, UsageError } from "@rot/tensor";
 import { Command, Option } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
-import { decimal, pathOf, subjectOptions, whole } from "../flags.ts";
+import { adapterFlag, decimal, pathOf, subjectOptions, whole } from "../flags.ts";
 import { type Answer, AnswerBuilder, printable } from "../generate/answer.ts";
-import { type Input, interact } from "../generate/interactive.ts";
+import { interact } from "../generate/interactive.ts";
 import { readRequests, type Request, type RequestFlags } from "../generate/requests.ts";
 import { answerRequests, meansThinker, openThinker, type ThinkerFlags } from "../generate/thinker.ts";
 import { thoughtLines, type Told, writeThoughts } from "../generate/thought.ts";
 import { progress } from "../progress.ts";
-import type { Output } from "../program.ts";
+import type { Input, Output } from "../program.ts";
 import { tuneFirst } from "../tuning.ts";
 import { answerSamples } from "./evaluate.ts";
 
@@ -61,7 +62,7 @@ interface Flags extends RequestFlags, ThinkerFlags {
 type PlainFlags = Flags & { readonly model: string };
 
 /** The command. Answers go to stdout as they are made; how fast that was, to stderr. */
-export function generate(output: Output, input: Input = process.stdin): Command {
+export function generate(output: Output, input: Input): Command {
   return subjectOptions(new Command("generate"))
     .description(
       "answer prompts: by a checkpoint, which thinks in latents first, or by a plain Qwen3-VL folder, with pictures or without",
@@ -108,7 +109,7 @@ export function generate(output: Output, input: Input = process.stdin): Command 
     )
     .option("--resume", "of a dataset: go on with what the output file has")
     .addOption(new Option("--mode <name>", "accepted, and always generate").choices(["generate"]))
-    .option("--adapter <name>", "part of a GPU adapter's name, or hardware, software, embedded (also ROT_ADAPTER)")
+    .option(...adapterFlag)
     .option(
       "--logprobs <count>",
       "with --json: log-probabilities of each token and of so many of the likeliest",
@@ -252,6 +253,7 @@ async function answerPlain(flags: PlainFlags, output: Output): Promise<void> {
 /** What there is to know of the model before its weights are there. */
 async function open({ model, randomInit: preset }: PlainFlags): Promise<{ description: Description; chat: Chat }> {
   if (preset === undefined) {
+    await checkModelFolder(model);
     const file = join(model, "config.json");
     const description = describeModel(await readJson(file), file);
     return { description, chat: await openChat(model, description.config) };

@@ -3,32 +3,21 @@ import { readdir } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { program } from "../program.ts";
+import { run as runCommand } from "../../test/tools/run-cli.ts";
 
 const tiny = resolve(import.meta.dirname, "../../../models/test/golden/qwen3vl_tiny");
 const folder = mkdtempSync(join(tmpdir(), "rot-init-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function run(...args: string[]) {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  try {
-    await program(output).parseAsync(["init", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (...args: readonly string[]) => runCommand("init", ...args);
 
 test("the same seed writes the same folder; without a tokenizer it says what is missing", async () => {
   const weights: string[] = [];
   for (const [name, seed] of Object.entries({ a: "3", b: "3", c: "4" })) {
-    const { code, stdout, stderr } = await run(join(folder, name), "--seed", seed);
+    const { status, stdout, stderr } = await run(join(folder, name), "--seed", seed);
     expect(stdout).toMatch(/: tiny, [\d,]+ random parameters in bf16\n$/);
     expect(stderr).toMatch(/it has no tokenizer/);
-    expect(code).toBe(0);
+    expect(status).toBe(0);
     weights.push(readFileSync(join(folder, name, "model.safetensors"), "base64"));
   }
   expect(weights[1]).toBe(weights[0]);
@@ -44,13 +33,20 @@ test("with --tokenizer the files around the weights come along", async () => {
 });
 
 test("a folder that is not empty, an unknown preset and a folder without a tokenizer are refused", async () => {
-  expect(await run(tiny)).toMatchObject({ code: 2, stderr: expect.stringContaining("holds") });
+  expect(await run(tiny)).toMatchObject({
+    status: 2,
+    stderr: expect.stringMatching(/holds \d+ files already: name a new or an empty one$/),
+  });
+  expect(await run(join(tiny, "config.json"))).toMatchObject({
+    status: 2,
+    stderr: expect.stringContaining("config.json cannot be a model's folder: ENOTDIR"),
+  });
   expect(await run(join(folder, "x"), "--preset", "3b")).toMatchObject({
-    code: 2,
+    status: 2,
     stderr: expect.stringContaining("2b"),
   });
   expect(await run(join(folder, "x"), "--tokenizer", folder)).toMatchObject({
-    code: 2,
+    status: 2,
     stderr: expect.stringContaining("tokenizer.json"),
   });
 });

@@ -1,11 +1,8 @@
-import { spawnSync } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Command } from "commander";
 import { afterAll, beforeEach, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { preprocess } from "./preprocess.ts";
+import { run as runCommand, spawn } from "../../test/tools/run-cli.ts";
 
 const root = mkdtempSync(join(tmpdir(), "rot preprocess "));
 afterAll(() => rmSync(root, { recursive: true }));
@@ -13,20 +10,7 @@ let folder = root;
 beforeEach(() => (folder = mkdtempSync(join(root, "case-"))));
 const model = resolve(import.meta.dirname, "../../../models/test/golden/qwen3vl_tiny");
 
-/** Runs the command in this process. */
-async function run(...args: readonly string[]) {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  const program = new Command("rot-cli").configureOutput({ writeOut: output.out, writeErr: output.err }).exitOverride();
-  program.addCommand(preprocess(output).copyInheritedSettings(program));
-  try {
-    await program.parseAsync(["preprocess", "--output_dir", join(folder, "out"), ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (...args: readonly string[]) => runCommand("preprocess", "--output_dir", join(folder, "out"), ...args);
 const write = (name: string, content: string): string => {
   const path = join(folder, name);
   mkdirSync(resolve(path, ".."), { recursive: true });
@@ -39,7 +23,6 @@ const gsm8k = (answer: string): string => `${JSON.stringify({ question: "Q?", an
 
 test("a user preprocesses GSM8K with the reference's flags", () => {
   write("data/gsm8k/test.jsonl", gsm8k("3*3=<<3*3=9>>9 times\nthen 9\n#### 9") + gsm8k("8\n#### 8"));
-  const main = resolve(import.meta.dirname, "../main.ts");
   const flags = [
     "--dataset",
     "gsm8k",
@@ -51,11 +34,7 @@ test("a user preprocesses GSM8K with the reference's flags", () => {
     join(folder, "out"),
   ];
   const more = ["--save_images", "--max_save_images", "1", "--image_size", "512", "--font_size", "16"];
-  const result = spawnSync(
-    process.execPath,
-    ["--conditions=@rot/source", "--import", "tsx", main, "preprocess", ...flags, ...more],
-    { encoding: "utf8" },
-  );
+  const result = spawn("preprocess", ...flags, ...more);
   expect(result.status).toBe(0);
   const names = [
     "gsm8k_test_stats.json",
@@ -81,8 +60,8 @@ test("a user preprocesses GSM8K with the reference's flags", () => {
 test("--font_size, --height and --padding reach the strips, --strip-calculator the chains", async () => {
   const input = write("a.jsonl", gsm8k("3*3=<<3*3=9>>9 times #### 9"));
   const stats = async (...flags: string[]) => {
-    const { code, stdout } = await run("-i", input, "--json", "--no-html", ...flags);
-    expect(code).toBe(0);
+    const { status, stdout } = await run("-i", input, "--json", "--no-html", ...flags);
+    expect(status).toBe(0);
     return JSON.parse(stdout) as {
       strip_width: { max: number };
       vision_tokens: { exact: { max: number } };
@@ -100,7 +79,7 @@ test("--font_size, --height and --padding reach the strips, --strip-calculator t
 
 test("synthetic rows need no file, are those of the seed, differ by split, and can be split", async () => {
   expect(await run("--dataset", "synthetic", "--count", "40", "--validation-share", "0.2", "--no-html")).toMatchObject({
-    code: 0,
+    status: 0,
   });
   const rows = (name: string): string[] => read(name).trimEnd().split("\n");
   const [train, validation] = [rows("synthetic_train_processed.jsonl"), rows("synthetic_validation_processed.jsonl")];
@@ -116,18 +95,18 @@ test("synthetic rows need no file, are those of the seed, differ by split, and c
 test("SVAMP's one file is found; rows of one's own are mapped", async () => {
   const row = { ID: "chal-1", Body: "He has 5", Question: "How many?", Equation: "( 5.0 - 2.0 )", Answer: 3 };
   write("svamp/SVAMP.json", JSON.stringify([row]));
-  expect(await run("--dataset", "svamp", "--data_root", folder)).toMatchObject({ code: 0 });
+  expect(await run("--dataset", "svamp", "--data_root", folder)).toMatchObject({ status: 0 });
   expect(read("svamp_train_processed.jsonl")).toContain('"id":"chal-1"');
   const own = write("my rows.csv", 'p,r,t\n"1+1?","so 1+1=2",2\n');
-  expect(await run("-i", own, "--map", "question=p,cot=r,answer=t", "--dataset", "own")).toMatchObject({ code: 0 });
+  expect(await run("-i", own, "--map", "question=p,cot=r,answer=t", "--dataset", "own")).toMatchObject({ status: 0 });
   expect(read("own_train_processed.jsonl")).toContain('"cot":"so 1+1=2"');
-  expect(await run("-i", own, "--map", "question=p,cot=r,answer=t")).toMatchObject({ code: 0 });
+  expect(await run("-i", own, "--map", "question=p,cot=r,answer=t")).toMatchObject({ status: 0 });
   expect(made()).toContain("my-rows_train_processed.jsonl");
 });
 
 test("with a model tokens are counted, and rows that are too long are left out by name", async () => {
   const input = write("a.jsonl", gsm8k("x #### 1") + gsm8k(`${"word ".repeat(100)} #### 2`));
-  const { code, stdout, stderr } = await run(
+  const { status, stdout, stderr } = await run(
     "-i",
     input,
     "--model",
@@ -138,7 +117,7 @@ test("with a model tokens are counted, and rows that are too long are left out b
     "skip",
     "--json",
   );
-  expect(code).toBe(0);
+  expect(status).toBe(0);
   expect(stderr).toMatch(
     /1 rows are left out:\n {2}row with the id 1: it is \d+ tokens long, 90 at most; nothing would be left/,
   );
@@ -149,28 +128,31 @@ test("with a model tokens are counted, and rows that are too long are left out b
   });
   expect(read("a_train_report.html")).toContain("&lt;img_begin&gt;");
   expect(await run("-i", input, "--model", model, "--max-length", "90")).toMatchObject({
-    code: 3,
+    status: 3,
     stderr: expect.stringContaining("--on-bad-row skip") as string,
   });
 });
 
 test("rows that the reference would refuse are said", async () => {
   const input = write("a.jsonl", gsm8k(`${"word ".repeat(200)} #### 2`) + gsm8k("x #### 1"));
-  const { code, stderr } = await run("-i", input, "--encoding", "reference");
-  expect([code, stderr]).toEqual([0, expect.stringContaining("1 rows are kept that the reference's encoding refuses")]);
+  const { status, stderr } = await run("-i", input, "--encoding", "reference");
+  expect([status, stderr]).toEqual([
+    0,
+    expect.stringContaining("1 rows are kept that the reference's encoding refuses"),
+  ]);
   expect((await run("-i", input)).stderr).not.toContain("refuses");
 });
 
 test("bad rows end it with their lines, or are left out and counted", async () => {
   const input = write("a.jsonl", `${gsm8k("x #### 1")}{"question": "Q"}\nbroken\n`);
   const failed = await run("-i", input);
-  expect(failed).toMatchObject({ code: 3, stdout: "" });
+  expect(failed).toMatchObject({ status: 3, stdout: "" });
   expect(failed.stderr).toMatch(
     /2 of 3 rows cannot be used .*--on-bad-row skip\):\n {2}a\.jsonl:2: .*\n {2}a\.jsonl:3: the line is not JSON/,
   );
   expect(() => made()).toThrow("ENOENT");
-  const { code, stderr } = await run("-i", input, "--on-bad-row", "skip");
-  expect([code, stderr]).toEqual([0, expect.stringMatching(/2 rows are left out:\n {2}a\.jsonl:2/)]);
+  const { status, stderr } = await run("-i", input, "--on-bad-row", "skip");
+  expect([status, stderr]).toEqual([0, expect.stringMatching(/2 rows are left out:\n {2}a\.jsonl:2/)]);
 });
 
 test.for([
@@ -190,12 +172,12 @@ test.for([
   [["--dataset", "synthetic", "--model", "none"], 3, "none has no tokenizer.json"],
   [["--dataset", "synthetic", "--font_size", "2000"], 2, "fontSize is 2000"],
   [["--dataset", "synthetic", "--sort"], 2, "unknown option"],
-] as const)("%j exits with %i", async ([args, code, message]) => {
-  expect(await run(...args)).toMatchObject({ code, stderr: expect.stringContaining(message) as string });
+] as const)("%j exits with %i", async ([args, status, message]) => {
+  expect(await run(...args)).toMatchObject({ status, stderr: expect.stringContaining(message) as string });
 });
 
 test("a folder that cannot be made is said", async () => {
   write("out", "a file");
-  const { code, stderr } = await run("--dataset", "synthetic", "--count", "1");
-  expect([code, stderr]).toEqual([3, expect.stringMatching(/EEXIST|ENOTDIR/)]);
+  const { status, stderr } = await run("--dataset", "synthetic", "--count", "1");
+  expect([status, stderr]).toEqual([3, expect.stringMatching(/EEXIST|ENOTDIR/)]);
 });

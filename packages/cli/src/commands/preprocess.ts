@@ -3,22 +3,14 @@ import { readdir } from "node:fs/promises";
 import { basename, extname, join } from "node:path";
 import { ImageProcessor } from "@rot/models";
 import { loadChatTemplate, loadImageProcessor, loadTokenizer } from "@rot/models/node";
-import {
-  DatasetError,
-  type FieldMap,
-  formats,
-  parseMap,
-  RowError,
-  type Sample,
-  split,
-  syntheticSamples,
-} from "@rot/rot";
+import { type Encoding, type FieldMap, formats, type Sample, split, syntheticSamples } from "@rot/rot";
 import { type Dataset, preprocess as write, readDataset } from "@rot/rot/node";
 import { createRenderer } from "@rot/rot/render";
 import { dejaVuSans } from "@rot/rot/render/node";
 import { key, UsageError } from "@rot/tensor";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
+import { fieldMap, whole } from "../flags.ts";
 import type { Output } from "../program.ts";
 import { progress } from "../progress.ts";
 
@@ -42,7 +34,7 @@ interface Flags {
   readonly font_size: number;
   readonly height: number;
   readonly padding: number;
-  readonly encoding: "exact" | "reference";
+  readonly encoding: Encoding;
   readonly model?: string;
   readonly maxLength?: number;
   readonly html: boolean;
@@ -90,27 +82,27 @@ export function preprocess(output: Output): Command {
         .choices(["fail", "skip"])
         .default("fail"),
     )
-    .option("--limit <rows>", "read no more rows than this", count)
-    .option("--count <rows>", "how many synthetic rows", count, 1000)
-    .option("--seed <number>", "of synthetic rows and of the validation rows", whole, 42)
+    .option("--limit <rows>", "read no more rows than this", whole(1))
+    .option("--count <rows>", "how many synthetic rows", whole(1), 1000)
+    .option("--seed <number>", "of synthetic rows and of the validation rows", whole(0), 42)
     .option("--validation-share <share>", "set aside this share of the rows as the split named validation", share, 0)
     .option("--output_dir <folder>", "where to write; files of the same names are replaced", "data/processed")
     .option("--save_images", "write the strips as PNG files too")
-    .option("--max_save_images <number>", "at most so many of them", whole, 100_000)
+    .option("--max_save_images <number>", "at most so many of them", whole(0), 100_000)
     .option("--image_size <pixels>", "accepted, without effect: a strip is as wide as its text")
-    .option("--font_size <pixels>", "pixels an em", count, 20)
-    .option("--height <pixels>", "height of the strip", count, 32)
-    .option("--padding <pixels>", "empty pixels left and right of the text", whole, 4)
+    .option("--font_size <pixels>", "pixels an em", whole(1), 20)
+    .option("--height <pixels>", "height of the strip", whole(1), 32)
+    .option("--padding <pixels>", "empty pixels left and right of the text", whole(0), 4)
     .addOption(
       new Option("--encoding <name>", "a strip cut as it was drawn, or resized as the reference does")
         .choices(["exact", "reference"])
         .default("exact"),
     )
     .option("--model <folder>", "a checkpoint, whose tokenizer counts tokens and whose image processor counts latents")
-    .option("--max-length <tokens>", "the longest question, latents and answer together; needs --model", count)
+    .option("--max-length <tokens>", "the longest question, latents and answer together; needs --model", whole(1))
     .addOption(new Option("--html", "write the page").default(true))
     .option("--no-html", "do not write the page")
-    .option("--preview <rows>", "how many rows the page shows in full, at most 200", whole, 5)
+    .option("--preview <rows>", "how many rows the page shows in full, at most 200", whole(0), 5)
     .option("--json", "print the statistics as JSON")
     .addHelpText(
       "after",
@@ -118,7 +110,7 @@ export function preprocess(output: Output): Command {
         "  rot-cli preprocess --dataset gsm8k --split train --data_root data --save_images --max_save_images 10\n" +
         "  rot-cli preprocess --input rows.parquet --map question=prompt,cot=rationale,answer=target --on-bad-row skip\n",
     )
-    .action((flags: Flags) => badDataIsBadInput(() => run(flags, output)));
+    .action((flags: Flags) => run(flags, output));
 }
 
 async function run(flags: Flags, output: Output): Promise<void> {
@@ -240,37 +232,10 @@ function nameOf(file: string): string {
   return Array.from(name).slice(0, 24).join("") || "dataset";
 }
 
-function whole(value: string): number {
-  if (!/^\d{1,15}$/.test(value)) throw new InvalidArgumentError("It is a whole number from 0.");
-  return Number(value);
-}
-
-function count(value: string): number {
-  if (!/^0*[1-9]\d{0,8}$/.test(value)) throw new InvalidArgumentError("It is a whole number from 1.");
-  return Number(value);
-}
-
 function share(value: string): number {
   const number = Number(value);
   if (value.trim() === "" || !(number >= 0 && number < 1)) {
     throw new InvalidArgumentError("It is a number from 0 up to, without, 1.");
   }
   return number;
-}
-
-function fieldMap(value: string): FieldMap {
-  try {
-    return parseMap(value);
-  } catch (error) {
-    if (error instanceof RowError) throw new InvalidArgumentError(error.message);
-    throw error;
-  }
-}
-
-async function badDataIsBadInput(work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    throw error instanceof DatasetError ? new ExitError(error.message, exitCodes.badInput) : error;
-  }
 }

@@ -1,45 +1,23 @@
-import { spawnSync } from "node:child_process";
 import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { Readable } from "node:stream";
-import { Command } from "commander";
 import { PNG } from "pngjs";
 import { afterAll, beforeEach, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { render } from "./render.ts";
+import { runPiped, spawn } from "../../test/tools/run-cli.ts";
 
 const root = mkdtempSync(join(tmpdir(), "rot-render-"));
 afterAll(() => rmSync(root, { recursive: true }));
 let folder = root;
 beforeEach(() => (folder = mkdtempSync(join(root, "case-"))));
 
-/** Runs the command in this process. */
-async function run(args: readonly string[], stdin = "") {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  const program = new Command("rot-cli").configureOutput({ writeOut: output.out, writeErr: output.err }).exitOverride();
-  program.addCommand(render(output, Readable.from([stdin])).copyInheritedSettings(program));
-  try {
-    await program.parseAsync(["render", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (args: readonly string[], stdin = "") => runPiped(stdin, "render", ...args);
 
 const picture = (name: string) => PNG.sync.read(readFileSync(join(folder, name)));
 
 test("a user draws a chain: the paper's width, as a PNG", () => {
   const file = join(folder, "a.png");
   const text = "He sprints 3*3=<<3*3=9>>9 times\nSo he runs 9*60=<<9*60=540>>540 meters.";
-  const main = resolve(import.meta.dirname, "../main.ts");
-  const result = spawnSync(
-    process.execPath,
-    ["--conditions=@rot/source", "--import", "tsx", main, "render", text, "-o", file],
-    { encoding: "utf8" },
-  );
+  const result = spawn("render", text, "-o", file);
   expect(result).toMatchObject({ status: 0, stderr: "", stdout: `${file}  1300 x 32, 41 latents\n` });
   expect(picture("a.png")).toMatchObject({ width: 1300, height: 32 });
 });
@@ -48,10 +26,10 @@ test("several lines make numbered pictures, of a file or of standard input", asy
   const lines = join(folder, "lines.txt");
   writeFileSync(lines, "one\r\n\r\nthree\n");
   const out = join(folder, "out.png");
-  expect(await run(["-i", lines, "-o", out, "--no-thought-markers"])).toMatchObject({ code: 0 });
+  expect(await run(["-i", lines, "-o", out, "--no-thought-markers"])).toMatchObject({ status: 0 });
   expect(readdirSync(folder).toSorted()).toEqual(["lines.txt", "out-1.png", "out-2.png", "out-3.png"]);
   expect(picture("out-2.png").width).toBe(8);
-  expect(await run(["-o", join(folder, "in")], "one\n")).toMatchObject({ code: 0 });
+  expect(await run(["-o", join(folder, "in")], "one\n")).toMatchObject({ status: 0 });
   expect(existsSync(join(folder, "in.png"))).toBe(true);
 });
 
@@ -71,8 +49,15 @@ test("--json tells what was written; options reach the renderer", async () => {
     "--padding",
     "10",
   ];
-  const { code, stdout } = await run([...args, "--color", "#ff0000", "--background", "ffff00", "--no-thought-markers"]);
-  expect(code).toBe(0);
+  const { status, stdout } = await run([
+    ...args,
+    "--color",
+    "#ff0000",
+    "--background",
+    "ffff00",
+    "--no-thought-markers",
+  ]);
+  expect(status).toBe(0);
   expect(JSON.parse(stdout)).toEqual([{ file: out, width: 48, height: 40, latents: 4, missing: 1 }]);
   const { data } = picture("a.png");
   expect([...data.subarray(0, 3)]).toEqual([255, 255, 0]);
@@ -81,7 +66,10 @@ test("--json tells what was written; options reach the renderer", async () => {
 test("--layout square numbers its pages", async () => {
   const out = join(folder, "a.png");
   const args = ["many words ".repeat(20), "-o", out, "--layout", "square", "--square-size", "128"];
-  expect(await run(args)).toMatchObject({ code: 0, stdout: expect.stringContaining("a-2.png  128 x 128, 16 latents") });
+  expect(await run(args)).toMatchObject({
+    status: 0,
+    stdout: expect.stringContaining("a-2.png  128 x 128, 16 latents"),
+  });
 });
 
 test("files are not replaced but with --force, and nothing is left behind", async () => {
@@ -89,11 +77,11 @@ test("files are not replaced but with --force, and nothing is left behind", asyn
   writeFileSync(out, "mine");
   const refused = await run(["x", "-o", out]);
   expect(refused).toMatchObject({
-    code: 2,
+    status: 2,
     stderr: expect.stringContaining("exists; choose another name or add --force"),
   });
   expect(readFileSync(out, "utf8")).toBe("mine");
-  expect(await run(["x", "-o", out, "--force"])).toMatchObject({ code: 0 });
+  expect(await run(["x", "-o", out, "--force"])).toMatchObject({ status: 0 });
   expect(picture("a.png").height).toBe(32);
   expect(readdirSync(folder)).toEqual(["a.png"]);
 });
@@ -101,15 +89,15 @@ test("files are not replaced but with --force, and nothing is left behind", asyn
 test("--font draws with another font, and says what is wrong with a bad one", async () => {
   const out = join(folder, "a.png");
   const serif = resolve(import.meta.dirname, "../../../../node_modules/dejavu-fonts-ttf/ttf/DejaVuSerif.ttf");
-  expect(await run(["serif", "-o", out, "--font", serif])).toMatchObject({ code: 0 });
+  expect(await run(["serif", "-o", out, "--font", serif])).toMatchObject({ status: 0 });
   const bad = join(folder, "bad.ttf");
   writeFileSync(bad, "no font");
   expect(await run(["x", "-o", out, "--font", bad])).toMatchObject({
-    code: 3,
+    status: 3,
     stderr: expect.stringContaining("bad.ttf: 7 bytes"),
   });
   expect(await run(["x", "-o", out, "--font", join(folder, "none")])).toMatchObject({
-    code: 3,
+    status: 3,
     stderr: expect.stringContaining("cannot be read"),
   });
 });
@@ -123,15 +111,15 @@ test.for([
   [["x", "-o", "y", "--layout", "round"], 2, "single-line"],
   [["-o", "y"], 3, "standard input has no lines"],
   [["-o", "y", "-i", "no such file"], 3, "cannot be read"],
-] as const)("%j exits with %i", async ([args, code, message]) => {
-  expect(await run(args)).toMatchObject({ code, stderr: expect.stringContaining(message) });
+] as const)("%j exits with %i", async ([args, status, message]) => {
+  expect(await run(args)).toMatchObject({ status, stderr: expect.stringContaining(message) });
 });
 
 test("input that is not UTF-8 is refused", async () => {
   const file = join(folder, "latin1.txt");
   writeFileSync(file, Uint8Array.of(0x63, 0x61, 0x66, 0xe9));
   expect(await run(["-i", file, "-o", join(folder, "a.png")])).toMatchObject({
-    code: 3,
+    status: 3,
     stderr: expect.stringContaining("is not UTF-8"),
   });
 });

@@ -1,12 +1,11 @@
 /** `rot-cli render`: text to pictures, as the training draws chains of thought. */
 import { readFile } from "node:fs/promises";
 import { parse as parsePath, resolve } from "node:path";
-import type { Readable } from "node:stream";
-import { createRenderer, encodeExact, Font, FontError, type Renderer, type Rgb, type Strip } from "@rot/rot/render";
+import { createRenderer, encodeExact, Font, type Renderer, type Rgb, type Strip } from "@rot/rot/render";
 import { dejaVuSans, encodePng, writePicture } from "@rot/rot/render/node";
 import { Command, InvalidArgumentError, Option } from "commander";
 import { ExitError, exitCodes } from "../exit-codes.ts";
-import type { Output } from "../program.ts";
+import type { Input, Output } from "../program.ts";
 
 interface Flags {
   readonly output: string;
@@ -40,7 +39,7 @@ interface Written {
 const maxInputBytes = 64 * 1024 * 1024;
 
 /** The command. Without text it reads lines from `--input` or standard input, a picture each. */
-export function render(output: Output, stdin: Readable = process.stdin): Command {
+export function render(output: Output, input: Input): Command {
   return new Command("render")
     .description("draw text as the model is shown it: one line of any length, or wrapped squares")
     .argument("[text]", "what to draw; without it, every line of --input or of standard input makes a picture")
@@ -75,8 +74,8 @@ export function render(output: Output, stdin: Readable = process.stdin): Command
       if (text !== undefined && flags.input !== undefined) {
         throw new ExitError("there is a text and --input; give one of them", exitCodes.usage);
       }
-      const texts = text === undefined ? await readLines(flags.input ?? "-", stdin) : [text];
-      const written = await badFontIsBadInput(() => draw(texts, flags, output));
+      const texts = text === undefined ? await readLines(flags.input ?? "-", input) : [text];
+      const written = await draw(texts, flags, output);
       if (flags.json) output.out(`${JSON.stringify(written, null, 2)}\n`);
     });
 }
@@ -118,17 +117,9 @@ async function open(flags: Flags): Promise<Renderer> {
   return createRenderer({ ...flags, fonts });
 }
 
-async function badFontIsBadInput<T>(work: () => Promise<T>): Promise<T> {
-  try {
-    return await work();
-  } catch (error) {
-    throw error instanceof FontError ? new ExitError(error.message, exitCodes.badInput) : error;
-  }
-}
-
-async function readLines(from: string, stdin: Readable): Promise<string[]> {
+async function readLines(from: string, input: Input): Promise<string[]> {
   const named = from === "-" ? "standard input" : from;
-  const bytes = await (from === "-" ? readStream(stdin, named) : readFile(from)).catch((error: unknown) => {
+  const bytes = await (from === "-" ? readStream(input, named) : readFile(from)).catch((error: unknown) => {
     throw error instanceof ExitError
       ? error
       : new ExitError(`${named} cannot be read: ${reason(error)}`, exitCodes.badInput);
@@ -147,7 +138,7 @@ async function readLines(from: string, stdin: Readable): Promise<string[]> {
   return lines;
 }
 
-async function readStream(stream: Readable, named: string): Promise<Uint8Array> {
+async function readStream(stream: Input, named: string): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   let size = 0;
   for await (const chunk of stream) {

@@ -2,36 +2,25 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "no
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, expect, test } from "vitest";
-import { exitCodeOf } from "../exit-codes.ts";
-import { program } from "../program.ts";
+import { run as runCommand } from "../../test/tools/run-cli.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "rot-cli-report-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 
-async function run(...args: readonly string[]) {
-  let [stdout, stderr, code] = ["", "", 0];
-  const output = { out: (text: string) => (stdout += text), err: (text: string) => (stderr += text), terminal: false };
-  try {
-    await program(output).parseAsync(["report", ...args], { from: "user" });
-  } catch (error) {
-    code = exitCodeOf(error);
-    stderr += (error as Error).message;
-  }
-  return { code, stdout, stderr };
-}
+const run = (...args: readonly string[]) => runCommand("report", ...args);
 
 test("a run's page is written beside it, or where it is wanted, and its path is printed", async () => {
   writeFileSync(join(folder, "metrics.jsonl"), '{"step":1,"loss":2}\n{"step":2,"loss":1}\n');
-  expect(await run(folder)).toEqual({ code: 0, stdout: `${join(folder, "report.html")}\n`, stderr: "" });
+  expect(await run(folder)).toEqual({ status: 0, stdout: `${join(folder, "report.html")}\n`, stderr: "" });
   expect(readFileSync(join(folder, "report.html"), "utf8")).toContain("<polyline");
   const elsewhere = join(folder, "elsewhere.html");
-  expect((await run(folder, "--output", elsewhere)).code).toBe(0);
+  expect((await run(folder, "--output", elsewhere)).status).toBe(0);
   expect(existsSync(elsewhere)).toBe(true);
 });
 
 test("a folder that holds no run, and a page that cannot be written", async () => {
   const none = await run(join(folder, "none"));
   expect(none.stderr).toMatch(/none holds no run: neither metrics\.jsonl, here or a folder below, nor run\.json/);
-  expect(none.code).toBe(2);
-  expect((await run(folder, "--output", join(folder, "none", "a.html"))).code).toBe(3);
+  expect(none.status).toBe(2);
+  expect((await run(folder, "--output", join(folder, "none", "a.html"))).status).toBe(3);
 });

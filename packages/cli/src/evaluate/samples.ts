@@ -1,9 +1,9 @@
 /** Which questions `rot-cli evaluate` asks. */
 import { stat } from "node:fs/promises";
 import { basename, dirname, extname, join } from "node:path";
-import { DatasetError, type FieldMap, type RunConfig, type Sample, syntheticSamples, tinySamples } from "@rot/rot";
+import { type FieldMap, type RunConfig, type Sample, syntheticSamples, tinySamples } from "@rot/rot";
 import { readDataset } from "@rot/rot/node";
-import { key, UsageError } from "@rot/tensor";
+import { key } from "@rot/tensor";
 import { ExitError, exitCodes } from "../exit-codes.ts";
 
 /** The flags that samples come from. */
@@ -35,7 +35,8 @@ const SYNTHETIC = 500;
  *
  * @param config  whose training file lies where the dataset's files do
  * @param model   whether it is the embedded one, which has problems of its own
- * @throws {ExitError} when there is no such dataset, or its rows cannot be used
+ * @throws {ExitError} when there is no such dataset
+ * @throws {DatasetError} when its rows cannot be used
  */
 export async function readSamples(
   flags: SampleFlags,
@@ -53,35 +54,42 @@ export async function readSamples(
     const drawn = syntheticSamples(key(0).for(`synthetic.${split}`), 0, limit ?? SYNTHETIC);
     return { name: `${dataset}_${split}`, samples: drawn, bad: 0 };
   }
-  const file = flags.data_file ?? (await findDataset(dataset, split, config));
-  try {
-    const { samples, bad } = await readDataset(file, {
-      onBadRow: flags.onBadRow,
-      ...(flags.map && { map: flags.map }),
-      ...(flags.format !== undefined && { format: flags.format }),
-      ...(limit !== undefined && { limit }),
-    });
-    const name =
-      flags.data_file === undefined && !(await isFile(dataset)) ? `${dataset}_${split}` : basename(file, extname(file));
-    return { name, samples, bad: bad.length };
-  } catch (error) {
-    if (error instanceof DatasetError) throw new ExitError(error.message, exitCodes.badInput);
-    throw error;
-  }
+  const file =
+    flags.data_file ??
+    (await findDataset(dataset, split, processedFolder(config), "Name a file with --data_file FILE"));
+  const { samples, bad } = await readDataset(file, {
+    onBadRow: flags.onBadRow,
+    ...(flags.map && { map: flags.map }),
+    ...(flags.format !== undefined && { format: flags.format }),
+    ...(limit !== undefined && { limit }),
+  });
+  const isNamed = flags.data_file === undefined && !(await isFile(dataset));
+  return { name: isNamed ? `${dataset}_${split}` : basename(file, extname(file)), samples, bad: bad.length };
 }
 
-/** The file of a dataset: itself one, or in the folder of processed data under one of the published names. */
-async function findDataset(dataset: string, split: string, config: RunConfig | null): Promise<string> {
+/**
+ * The file of a dataset: itself one, `SPLIT.jsonl` of a folder, or in the folder of processed data under one of the published
+ * names.
+ *
+ * @param advice  how to name a file instead
+ * @throws {ExitError} when there is none
+ */
+export async function findDataset(dataset: string, split: string, folder: string, advice: string): Promise<string> {
   if (await isFile(dataset)) return dataset;
-  if (dataset.includes("..")) throw new UsageError(`--dataset ${dataset}: there is no such file`);
-  const folder = config ? dirname(config.data.dataset) : "data/processed";
-  const tried = [`${dataset}_${split}_processed.jsonl`, `${dataset}_${split}.jsonl`].map((name) => join(folder, name));
+  const tried = [
+    join(dataset, `${split}.jsonl`),
+    ...[`${dataset}_${split}_processed.jsonl`, `${dataset}_${split}.jsonl`].map((name) => join(folder, name)),
+  ];
   for (const path of tried) if (await isFile(path)) return path;
   throw new ExitError(
-    `there is no dataset ${dataset} (${split}): neither ${tried.join(" nor ")} is there. Name a file with --data_file FILE, make one with rot-cli preprocess, or use --dataset synthetic`,
+    `there is no dataset ${dataset} (${split}): tried ${tried.join(", ")}. ${advice}, make one with rot-cli preprocess, or use --dataset synthetic`,
     exitCodes.badInput,
   );
 }
+
+/** Where the published scripts keep what they processed, unless a configuration names another folder. */
+export const processedFolder = (config: RunConfig | null): string =>
+  config?.data.dataset.includes("/") === true ? dirname(config.data.dataset) : "data/processed";
 
 const isFile = (path: string): Promise<boolean> =>
   stat(path).then(

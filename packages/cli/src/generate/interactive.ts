@@ -3,13 +3,10 @@ import { createInterface, type Interface } from "node:readline";
 import type { GenerateTextOptions } from "@rot/models";
 import { UsageError } from "@rot/tensor";
 import { ExitError, exitCodeOf, exitCodes } from "../exit-codes.ts";
-import type { Output } from "../program.ts";
+import type { Input, Output } from "../program.ts";
 import { printable } from "./answer.ts";
 import { answerRequests, type Thinker } from "./thinker.ts";
 import { checkThoughtFile, thoughtLines, type Told, writeThoughts } from "./thought.ts";
-
-/** Where questions come from. */
-export type Input = NodeJS.ReadableStream & { readonly isTTY?: boolean };
 
 /** How a session begins. */
 export interface Session {

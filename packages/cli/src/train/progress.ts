@@ -27,8 +27,10 @@ export function trainingProgress(output: Output): TrainingProgress {
     note: line,
     stage(name, folder, steps, from) {
       finish();
-      line(`${name}: ${steps} steps${from > 0 ? `, going on after step ${from}` : ""}, in ${folder}`);
-      current = { bar: progress(output, { label: name, unit: "steps" }), recent: [], found: "" };
+      line(
+        `${name}: ${steps} ${steps === 1 ? "step" : "steps"}${from > 0 ? `, going on after step ${from}` : ""}, in ${folder}`,
+      );
+      current = { bar: progress(output, { label: name, unit: "steps", from }), recent: [], found: "" };
     },
     step(report) {
       if (!current) return;
