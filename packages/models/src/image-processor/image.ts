@@ -22,7 +22,7 @@ export interface RgbImage extends Image {
 export type AlphaRule = "white" | "drop";
 
 /** @throws {ImageError} when the sides or the number of values are not those of a picture */
-export function checkImage({ width, height, channels, data }: Image): void {
+function checkImage({ width, height, channels, data }: Image): void {
   if (
     !Number.isInteger(width) ||
     !Number.isInteger(height) ||

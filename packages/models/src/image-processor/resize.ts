@@ -112,7 +112,8 @@ function vertically(data: Uint8Array, width: number, height: number, output: num
 }
 
 /**
- * `image` at another size: first all rows, then all columns; an axis whose length stays is left alone.
+ * `image` at another size: first all rows, then all columns; an axis whose length stays is left alone. As in Pillow 12.3,
+ * "pil" takes the columns of a picture first that is more than 100 times as high as wide and becomes lower.
  *
  * @returns a picture of `size`; it shares bytes with `image` when that has this size
  * @throws {ImageError} when a side of `size` is not a whole number above 0
@@ -122,7 +123,10 @@ export function resize(image: RgbImage, size: Size, rule: ResizeRule = "torchvis
   if (!Number.isInteger(height) || !Number.isInteger(width) || height < 1 || width < 1)
     throw new ImageError(`a picture cannot be resized to ${width}x${height}`);
   let { data } = image;
-  if (width !== image.width) data = horizontally(data, image.width, image.height, width, rule);
-  if (height !== image.height) data = vertically(data, width, image.height, height, rule);
+  const isColumnsFirst = rule === "pil" && image.height > 100 * image.width && height < image.height;
+  if (isColumnsFirst) data = vertically(data, image.width, image.height, height, rule);
+  const rows = isColumnsFirst ? height : image.height;
+  if (width !== image.width) data = horizontally(data, image.width, rows, width, rule);
+  if (height !== rows) data = vertically(data, width, rows, height, rule);
   return { width, height, channels: 3, data };
 }

@@ -32,8 +32,11 @@ function roundHalfEven(x: number): number {
 /** Both sides to the nearest multiple of `factor` (at least `least` of them), then scaled into the bounds. */
 function fit({ height, width }: Size, { factor, minPixels, maxPixels }: SizeRule, least: number): Size {
   const ratio = Math.max(height, width) / Math.min(height, width);
-  if (!(ratio <= maxRatio))
-    throw new ImageError(`absolute aspect ratio must be smaller than ${maxRatio}, got ${ratio} (${width}x${height})`);
+  if (!(ratio <= maxRatio)) {
+    // In Python's spelling, so that the message is the reference's.
+    const shown = Number.isInteger(ratio) ? ratio.toFixed(1) : ratio;
+    throw new ImageError(`absolute aspect ratio must be smaller than ${maxRatio}, got ${shown} (${width}x${height})`);
+  }
   const nearest = (side: number) => Math.max(least, roundHalfEven(side / factor)) * factor;
   const size = { height: nearest(height), width: nearest(width) };
   if (size.height * size.width > maxPixels) {
