@@ -68,7 +68,9 @@ test.for(cases)(
 
     lora.merge(weights);
     const merged = golden.keys.filter((key) => key.startsWith("merged."));
-    expect(merged.length).toBeGreaterThan(0);
+    // The file keeps those of the second layer, if there is one.
+    const isDeep = [...architecture.linears.keys()].some((path) => path.includes("language_model.layers.1."));
+    expect(merged.length > 0).toBe(isDeep);
     for (const key of merged) {
       const path = key.slice("merged.".length, -".weight".length);
       const got = weights.at(path).get("weight", architecture.linears.get(path) ?? []);

@@ -21,6 +21,9 @@ afterAll(() => rmSync(folder, { recursive: true }));
 const largestOf = (values: ArrayLike<number>): number =>
   Array.from(values).reduce((most, value) => Math.max(most, Math.abs(value)), 0);
 
+/** The head that all went on with. */
+const afterStage1 = `stage1_${Object.keys(index.stage1_train)[0]}_final.safetensors`;
+
 const stages = [
   {
     name: "before training",
@@ -32,13 +35,13 @@ const stages = [
     name: "after stage 1",
     file: "generate_after_stage1.safetensors",
     runs: index.generate_after_stage1,
-    head: "stage1_mse_only_final.safetensors",
+    head: afterStage1,
   },
   {
     name: "after stage 2",
     file: "generate_after_stage2.safetensors",
     runs: index.generate_after_stage2,
-    head: "stage1_mse_only_final.safetensors",
+    head: afterStage1,
     adapters: "stage2_lora_final.safetensors",
   },
 ];

@@ -1,22 +1,10 @@
 /** Render-of-Thought against the published code on a tiny checkpoint: targets, losses, gradients, trained weights, latents. */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
-import {
-  buildModel,
-  describeModel,
-  fetchImageSize,
-  type Lora,
-  loraFrom,
-  type Pretrained,
-  resize,
-  toRgb,
-  weightsOf,
-} from "@rot/models";
-import { loadChatTemplate, loadImage, loadImageProcessor, loadTokenizer, readJson } from "@rot/models/node";
+import { fetchImageSize, ImageProcessor, type Lora, resize, toRgb, type VisionLanguageModel } from "@rot/models";
+import { loadImage, loadImageProcessor } from "@rot/models/node";
 import {
   AdamW,
   clipGradNorm,
-  concat,
   type Device,
   linearWithWarmup,
   requireGrad,
@@ -25,129 +13,27 @@ import {
   untaped,
 } from "@rot/tensor";
 import { expect, test } from "@rot/tensor/testing";
+import { GoldenFile, toleranceOf } from "../../models/test/tools/golden-folder.ts";
 import {
-  checkpointTensors,
-  goldenFolder,
-  GoldenFile,
-  json,
-  toleranceOf,
-} from "../../models/test/tools/golden-folder.ts";
-import type { LatentLossName } from "./latent/losses.ts";
+  base,
+  golden,
+  index,
+  type Losses,
+  openHead,
+  openStudent,
+  type Training,
+} from "../test/tools/golden-student.ts";
+import { layOutBatch } from "./latent/batch.ts";
+import { latentLoss, type LatentLossName } from "./latent/losses.ts";
 import { rolled, rollOut } from "./latent/rollout.ts";
 import { combine } from "./methods/rot/combine.ts";
-import { type HeadConfig, type ProjectionHead, projectionHead } from "./methods/rot/head.ts";
-import { answerTokens, questionTokens } from "./methods/rot/prompt.ts";
-import { rotStep, type StepOptions, type TrainingSample } from "./methods/rot/step.ts";
+import { rotLosses, rotStep, type StepOptions, type TrainingSample } from "./methods/rot/step.ts";
 
-interface Sample {
-  readonly question: string;
-  readonly cot: string;
-  readonly answer: string;
-  readonly latents: number;
-  readonly grid_thw: readonly (readonly number[])[];
-  readonly resized28_wh: readonly [number, number];
-}
-interface Losses {
-  readonly loss: number;
-  readonly vision_loss: number;
-  readonly lm_loss: number;
-}
-interface Training {
-  readonly settings: {
-    readonly lr: number;
-    readonly weight_decay: number;
-    readonly warmup: number;
-    readonly total: number;
-    readonly max_grad_norm: number;
-    readonly batches: readonly (readonly (readonly number[])[])[];
-  };
-  readonly steps: readonly {
-    readonly lr: number;
-    readonly micro: readonly ({ readonly samples: readonly number[] } & Losses)[];
-    readonly grad_norm_before_clip: number;
-  }[];
-}
-interface Index {
-  readonly samples: readonly Sample[];
-  readonly ids: Readonly<Record<string, number>>;
-  readonly vocab_after_resize: number;
-  readonly published_limits: { readonly shortest_edge: number; readonly longest_edge: number; readonly sample: number };
-  readonly stage1_forward: {
-    readonly batch: readonly number[];
-    readonly vision_weight: number;
-    readonly lm_weight: number;
-    readonly losses: Readonly<Record<string, Losses>>;
-    readonly uncertainty_weighting: {
-      readonly log_var_vision: number;
-      readonly log_var_lm: number;
-      readonly total: number;
-    };
-  };
-  readonly stage1_train: Readonly<Record<string, Training>>;
-  readonly stage2_first: Losses;
-  readonly stage2_train: Training;
-  readonly lora: { readonly r: number; readonly alpha: number; readonly targets: readonly string[] };
-}
-
-const folder = goldenFolder("rot");
-const own = join(import.meta.dirname, "../test/golden/rot");
-const golden = existsSync(folder) ? folder : own;
-const base = goldenFolder("qwen3vl_tiny");
-const index = json<Index>(golden, "index.json");
+/** The first run of stage 1, which stage 2 goes on from. */
+const [firstLoss = ""] = Object.keys(index.stage1_train);
 const tolerance = toleranceOf(golden);
 /** After steps of Adam, as the README states it. */
 const trainedTolerance = 1e-3;
-
-/** The tiny model with the markers at the end of its table, which shrinks or grows to hold them. */
-async function open(device: Device, adapters?: string) {
-  const setup = await GoldenFile.open(golden, "setup.safetensors");
-  const parameters = await checkpointTensors(device, base);
-  const config = (await readJson(join(base, "config.json"))) as { text_config: object };
-  const rows = index.vocab_after_resize;
-  const markers = Object.keys(index.ids);
-  const key = "model.language_model.embed_tokens.weight";
-  const table = parameters.get(key) as Tensor;
-  const added = await Promise.all(markers.map((name) => setup.device(device, `token.${name}`)));
-  parameters.set(key, concat([table.slice([0, rows - markers.length]), ...added.map((row) => row.reshape(1, -1))]));
-  const description = describeModel({ ...config, text_config: { ...config.text_config, vocab_size: rows } });
-  let lora: Lora | null = null;
-  if (adapters) {
-    const file = await GoldenFile.open(golden, adapters);
-    const tensors = new Map<string, Tensor>();
-    for (const name of file.keys) tensors.set(name, await file.device(device, name));
-    const { r, alpha, targets } = index.lora;
-    lora = loraFrom({ r, alpha, targetModules: targets }, description.architecture.linears, tensors, adapters);
-  }
-  const pretrained: Pretrained = buildModel(description, parameters, device, lora);
-  return { ...pretrained, head: await openHead(device, setup), samples: await samplesOf(device, setup) };
-}
-
-async function openHead(
-  device: Device,
-  file: GoldenFile,
-): Promise<{ readonly parameters: Map<string, Tensor>; readonly head: ProjectionHead }> {
-  const parameters = new Map<string, Tensor>();
-  for (const key of file.keys) {
-    if (key.startsWith("head.")) parameters.set(key.slice(5), await file.device(device, key));
-  }
-  const [hidden, width] = (parameters.get("1.weight") as Tensor).shape as [number, number];
-  const config: HeadConfig = { width, hidden, activation: "swiglu" };
-  return { parameters, head: projectionHead(weightsOf(parameters, device), config) };
-}
-
-async function samplesOf(device: Device, setup: GoldenFile): Promise<TrainingSample[]> {
-  const tokenizer = await loadTokenizer(base);
-  tokenizer.addTokens(Object.keys(index.ids));
-  const text = { tokenizer, template: await loadChatTemplate(base, tokenizer) };
-  const markers = { begin: index.ids["<img_begin>"] as number, end: index.ids["<img_end>"] as number };
-  return Promise.all(
-    index.samples.map(async ({ question, answer }, i) => ({
-      question: questionTokens(text, question, markers),
-      answer: answerTokens(text, answer, markers, "reference"),
-      target: await setup.device(device, `target.${i}`),
-    })),
-  );
-}
 
 const stage1 = (loss: string): StepOptions => ({
   trainsDecoder: false,
@@ -174,31 +60,43 @@ async function expectClose(got: Tensor, want: ArrayLike<number>, what: string): 
   await expect(got, what).toBeClose(want, { absolute: Math.max(tolerance * largestOf(want), 1e-7) });
 }
 
+/** What the teacher makes of a sample's picture, and its grid. */
+async function targetOf(model: VisionLanguageModel, processor: ImageProcessor, sample: number) {
+  const drawn = toRgb(await loadImage(join(golden, "images", `${sample}_rendered.png`)));
+  const small = resize(drawn, fetchImageSize(drawn), "pil");
+  expect([small.width, small.height]).toEqual(index.samples[sample]?.resized28_wh);
+  const { pixelValues, patchLength, imageGridThw } = processor.process([small]);
+  const pixels = tensor(model.device, pixelValues, { shape: [pixelValues.length / patchLength, patchLength] });
+  return { tokens: untaped(() => model.imageFeatures(pixels, imageGridThw)).tokens, grid: imageGridThw };
+}
+
 test("the teacher: both resizes, the tower, and one target a merged patch", async ({ device }) => {
-  const { model } = await open(device);
+  const { model } = await openStudent(device);
   const setup = await GoldenFile.open(golden, "setup.safetensors");
   const processor = await loadImageProcessor(base, { resize: "torchvision" });
   for (const [i, sample] of index.samples.entries()) {
-    const drawn = toRgb(await loadImage(join(golden, "images", `${i}_rendered.png`)));
-    const small = resize(drawn, fetchImageSize(drawn), "pil");
-    expect([small.width, small.height]).toEqual(sample.resized28_wh);
-    const { pixelValues, patchLength, imageGridThw } = processor.process([small]);
-    expect(imageGridThw).toEqual(sample.grid_thw);
-    const { tokens } = untaped(() =>
-      model.imageFeatures(
-        tensor(device, pixelValues, { shape: [pixelValues.length / patchLength, patchLength] }),
-        imageGridThw,
-      ),
-    );
+    const { tokens, grid } = await targetOf(model, processor, i);
+    expect(grid).toEqual(sample.grid_thw);
     expect(tokens.shape[0]).toBe(sample.latents);
-    const want = await setup.host(`target.${i}`);
-    await expectClose(tokens, want.values, `target.${i}`);
+    await expectClose(tokens, (await setup.host(`target.${i}`)).values, `target.${i}`);
   }
+});
+
+test("the teacher under the limits of the published checkpoints", async ({ device }) => {
+  const { model } = await openStudent(device);
+  const setup = await GoldenFile.open(golden, "setup.safetensors");
+  const { config } = await loadImageProcessor(base);
+  const { sample, shortest_edge: minPixels, longest_edge: maxPixels, ...want } = index.published_limits;
+  const { tokens, grid } = await targetOf(model, new ImageProcessor({ ...config, minPixels, maxPixels }), sample);
+  expect(grid).toEqual(want.grid_thw);
+  expect(tokens.shape[0]).toBe(want.latents);
+  const key = `target_published_limits.${sample}`;
+  await expectClose(tokens, (await setup.host(key)).values, key);
 });
 
 test("the student's tokens are those of the published code", async ({ device }) => {
   const detail = await GoldenFile.open(golden, "stage1_detail.safetensors");
-  const { samples } = await open(device);
+  const { samples } = await openStudent(device);
   for (const i of index.stage1_forward.batch) {
     const { question, answer } = samples[i] as TrainingSample;
     const ids = Array.from((await detail.host(`${i}.question_ids`)).values);
@@ -212,7 +110,7 @@ test("the student's tokens are those of the published code", async ({ device }) 
 
 test("the roll-out of a batch gives each sample's own hidden states and predictions", async ({ device }) => {
   const detail = await GoldenFile.open(golden, "stage1_detail.safetensors");
-  const { model, head, samples } = await open(device);
+  const { model, head, samples } = await openStudent(device);
   const batch = index.stage1_forward.batch.map((i) => samples[i] as TrainingSample);
   const counts = batch.map(({ target }) => target.shape[0] as number);
   const steps = rollOut(
@@ -229,8 +127,35 @@ test("the roll-out of a batch gives each sample's own hidden states and predicti
   }
 });
 
+test("each sample alone: its losses, those of its steps, and the logits that its labels are read from", async ({
+  device,
+}) => {
+  const detail = await GoldenFile.open(golden, "stage1_detail.safetensors");
+  const { model, head, samples } = await openStudent(device);
+  for (const i of index.stage1_forward.batch) {
+    const sample = samples[i] as TrainingSample;
+    const want = async (what: string): Promise<number[]> => Array.from((await detail.host(`${i}.${what}`)).values);
+    const { vision, language } = rotLosses(model, head.head, [sample], stage1("mse_only"));
+    near(await vision.item(), (await want("vision_loss"))[0] as number, tolerance, `${i}.vision_loss`);
+    near(await language.item(), (await want("lm_loss"))[0] as number, tolerance, `${i}.lm_loss`);
+
+    const predicted = (await detail.device(device, `${i}.predicted`)).reshape(-1, model.width);
+    const steps = latentLoss("mse_only", predicted, sample.target);
+    await expectClose(steps, await want("step_vision_losses"), `${i}.step_vision_losses`);
+
+    const layout = layOutBatch([sample], [sample.target.shape[0] as number]);
+    expect(Array.from(layout.labels), `${i}.labels`).toEqual((await want("labels")).filter((label) => label !== -100));
+    const logits = untaped(() => {
+      const embeddings = model.embed(tensor(device, layout.ids, { shape: [1, layout.length] }));
+      const images = { tokens: predicted, deepstack: [], rows: layout.latentRows };
+      return model.logits(model.forward(embeddings, { valid: layout.valid, images, rows: layout.answerRows }));
+    });
+    await expectClose(logits, await want("label_logits"), `${i}.label_logits`);
+  }
+});
+
 test.for(Object.keys(index.stage1_forward.losses))("stage 1: losses under %s", async (name, { device }) => {
-  const { model, head, samples } = await open(device);
+  const { model, head, samples } = await openStudent(device);
   const batch = index.stage1_forward.batch.map((i) => samples[i] as TrainingSample);
   const parameters = [...head.parameters.values()].map((parameter) => requireGrad(parameter));
   const only = { vision_only: { vision: 1, language: 0 }, lm_only: { vision: 0, language: 1 } }[name];
@@ -263,7 +188,7 @@ test("uncertainty weighting adds the parts up as the published code means to", a
 /** Trains as the golden run did, and compares every step. */
 async function train(
   { settings, steps }: Training,
-  opened: Awaited<ReturnType<typeof open>>,
+  opened: Awaited<ReturnType<typeof openStudent>>,
   parameters: readonly Tensor[],
   options: StepOptions,
 ): Promise<void> {
@@ -311,7 +236,7 @@ async function compareTrained(
 }
 
 test.for(Object.keys(index.stage1_train))("stage 1: steps under %s", async (name, { device }) => {
-  const opened = await open(device);
+  const opened = await openStudent(device);
   const training = index.stage1_train[name] as Training;
   const { parameters } = opened.head;
   await train(
@@ -332,10 +257,10 @@ test.for(Object.keys(index.stage1_train))("stage 1: steps under %s", async (name
   }
 });
 
-/** The head that stage 2 begins with: that of stage 1. */
+/** The head that stage 2 begins with: that of the first run of stage 1. */
 async function openStage2(device: Device) {
-  const opened = await open(device, "stage2_lora_init.safetensors");
-  const head = await openHead(device, await GoldenFile.open(golden, "stage1_mse_only_final.safetensors"));
+  const opened = await openStudent(device, "stage2_lora_init.safetensors");
+  const head = await openHead(device, await GoldenFile.open(golden, `stage1_${firstLoss}_final.safetensors`));
   const adapters = (opened.lora as Lora).parameters;
   for (const parameter of adapters.values()) requireGrad(parameter);
   return { ...opened, head, adapters };

@@ -70,8 +70,12 @@ describe.for(cases)("$file", (one) => {
         for (const { id, logProb } of token?.top ?? []) {
           expect(Math.abs(logProb - ((logits[id] as number) - total)), `${key}, row ${row}`).toBeLessThan(allowed);
         }
-        const best = logits.toSorted((a, b) => b - a).slice(0, 3);
-        expect(token?.top?.map(({ id }) => logits[id])).toEqual(best);
+        // Which of two is the better is known only where they differ by more than that.
+        const best = logits.toSorted((a, b) => b - a);
+        expect(token?.top).toHaveLength(3);
+        for (const [i, { id }] of token?.top?.entries() ?? []) {
+          expect((best[i] as number) - (logits[id] as number), `${key}, row ${row}: choice ${i}`).toBeLessThan(allowed);
+        }
         expect(token?.logProb).toBe(token?.top?.[0]?.logProb);
       }
     }

@@ -5,6 +5,9 @@ import type { Grid, Layout } from "../vision-language-model.ts";
 import type { Qwen3VlConfig } from "./config.ts";
 import { checkGrids } from "./patches.ts";
 
+/** A token of text, as an image of one block. */
+const TEXT: Grid = [1, 1, 1];
+
 /**
  * Text counts 0, 1, 2, … on all three axes. The merged blocks of an image that begins at s stand at time s + frame, height
  * s + row and width s + column; what follows counts on from the largest of them plus 1. Padding stands at 0.
@@ -33,45 +36,33 @@ export function layOut(
   const imageRows: number[] = [];
   let image = 0;
 
-  /** Puts one image from row `begin` of the batch on; gives the rows it takes and the positions it uses up. */
-  const putImage = (begin: number, room: number, start: number, sequence: ArrayLike<number>, from: number) => {
-    const grid = grids[image];
-    if (!grid) throw new ShapeError(`layOut: the tokens hold more images than the ${grids.length} grids`);
-    const [frames, height, width] = [grid[0], grid[1] / merge, grid[2] / merge];
-    const tokens = frames * height * width;
-    for (let i = 0; i < tokens; i++) {
-      if (i >= room || sequence[from + i] !== imageToken) {
-        throw new ShapeError(
-          `layOut: image ${image} of grid [${grid.join(", ")}] takes ${tokens} image tokens (id ${imageToken}), but only ${i} stand together`,
-        );
-      }
-      const row = begin + i;
-      positions[row] = start + Math.floor(i / (height * width));
-      positions[plane + row] = start + (Math.floor(i / width) % height);
-      positions[2 * plane + row] = start + (i % width);
-      imageRows.push(row);
-    }
-    image++;
-    return { tokens, extent: Math.max(frames, height, width) };
-  };
-
   for (const [b, sequence] of ids.entries()) {
     const [begin, end] = spans[b] as Span;
     let next = 0;
     for (let l = begin; l < end;) {
-      const row = b * L + l;
       const id = sequence[l];
       if (id === videoToken)
         throw new ShapeError(`layOut: token ${l} of sequence ${b} is a video's; only images are read`);
-      if (id === imageToken) {
-        const { tokens, extent } = putImage(row, end - l, next, sequence, l);
-        l += tokens;
-        next += extent;
-      } else {
-        for (let axis = 0; axis < 3; axis++) positions[axis * plane + row] = next;
-        l++;
-        next++;
+      const isImage = id === imageToken;
+      const grid = isImage ? grids[image] : TEXT;
+      if (!grid) throw new ShapeError(`layOut: the tokens hold more images than the ${grids.length} grids`);
+      const [frames, height, width] = isImage ? [grid[0], grid[1] / merge, grid[2] / merge] : grid;
+      const tokens = frames * height * width;
+      for (let i = 0; i < tokens; i++) {
+        if (l + i >= end || sequence[l + i] !== id) {
+          throw new ShapeError(
+            `layOut: image ${image} of grid [${grid.join(", ")}] takes ${tokens} image tokens (id ${imageToken}), but only ${i} stand together`,
+          );
+        }
+        const row = b * L + l + i;
+        positions[row] = next + Math.floor(i / (height * width));
+        positions[plane + row] = next + (Math.floor(i / width) % height);
+        positions[2 * plane + row] = next + (i % width);
+        if (isImage) imageRows.push(row);
       }
+      if (isImage) image++;
+      l += tokens;
+      next += Math.max(frames, height, width);
     }
   }
   if (image < grids.length) {

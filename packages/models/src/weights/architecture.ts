@@ -1,5 +1,5 @@
 /** Which parameters a model has, learnt from its builder without a device and without weights. */
-import { type Device, type Shape, Tensor, UsageError } from "@rot/tensor";
+import { type Device, sameShape, type Shape, Tensor, UsageError } from "@rot/tensor";
 import { type KeyDifferences, type MisshapenKey, WeightsError } from "./error.ts";
 import { viewOf, type Weights } from "./weights.ts";
 
@@ -55,9 +55,6 @@ export function recordArchitecture(build: (weights: Weights) => unknown): Archit
   }
   return { parameters, linears };
 }
-
-const sameShape = (a: Shape, b: Shape): boolean =>
-  a.length === b.length && a.every((length, axis) => length === b[axis]);
 
 /** Tables that old checkpoints store and every model computes. */
 const computed = /(^|\.)rotary(_pos)?_emb\.(inv_freq|original_inv_freq)$/;

@@ -1,5 +1,4 @@
 /** Checkpoints made of the golden data of Render-of-Thought: what its published code trained, as this project saves it. */
-import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { type Lora, loraFrom, type Tokenizer } from "@rot/models";
 import type { Device, Tensor } from "@rot/tensor";
@@ -28,6 +27,8 @@ export interface GoldenIndex {
   readonly generate_after_stage1: readonly Generation[];
   readonly generate_after_stage2: readonly Generation[];
   readonly generate_with_other_stop_token: readonly Generation[];
+  /** By the loss; what comes after goes on from the first. */
+  readonly stage1_train: Readonly<Record<string, unknown>>;
   readonly lora: { readonly r: number; readonly alpha: number; readonly targets: readonly string[] };
 }
 
@@ -38,8 +39,7 @@ export interface GoldenIndex {
  */
 export function openGolden(which: "given" | "own") {
   const own = join(import.meta.dirname, "../golden/rot");
-  const folder = which === "given" ? goldenFolder("rot") : own;
-  const golden = existsSync(folder) ? folder : own;
+  const golden = which === "given" && process.env["ROT_GOLDEN_DIR"] ? goldenFolder("rot") : own;
   /** The model it was made with. */
   const base =
     which === "given"
