@@ -60,7 +60,7 @@ export async function openRehearsal(options: DeviceOptions = {}): Promise<Rehear
 
 interface Prepared {
   readonly found: FoundAdapter;
-  readonly features: readonly GPUFeatureName[];
+  readonly features: GPUFeatureName[];
   readonly limits: Record<keyof Limits, number>;
   readonly settings: DeviceSettings;
 }
