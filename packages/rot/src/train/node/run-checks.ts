@@ -211,7 +211,7 @@ export function checkStage({ prepared, task }: ReadyStage, config: RunConfig, no
   if (tooLong.length > 0) {
     const named = tooLong.slice(0, 10).map((id) => JSON.stringify(id));
     note(
-      `${tooLong.length} rows are longer than data.max_length (${config.data.max_length} tokens) and are left out: ${named.join(", ")}${tooLong.length > 10 ? ", …" : ""}`,
+      `rows: ${tooLong.length} left out, longer than data.max_length (${config.data.max_length} tokens): ${named.join(", ")}${tooLong.length > 10 ? ", …" : ""}`,
     );
   }
   const { patience, metric_for_best_model: metric } = config.validation;

@@ -274,6 +274,6 @@ test("rows that are too long are named, and when all are, the key to raise", asy
   );
   const { notes } = await tinyRun(device, at("long", "some"), { ...settings, "data.max_length": "90" });
   expect(notes).toContainEqual(
-    expect.stringMatching(/^\d+ rows are longer than data\.max_length \(90 tokens\) and are left out: \d+/),
+    expect.stringMatching(/^rows: \d+ left out, longer than data\.max_length \(90 tokens\): \d+/),
   );
 });
