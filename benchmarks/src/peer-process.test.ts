@@ -1,5 +1,6 @@
+import { setTimeout } from "node:timers/promises";
 import { expect, test } from "vitest";
-import { startPeer } from "./peer-process.ts";
+import { canHold, startPeer } from "./peer-process.ts";
 
 /** A peer written on the command line: `answer` is a function from a request to what it says. */
 const start = (answer: string, before = "") =>
@@ -27,6 +28,14 @@ test("a peer prepares and times, whatever its libraries print", async () => {
   expect(await peer.prepare({ name: "matmul", sizes: { n: 5 } })).toEqual([5, 7]);
   expect(await peer.prepare({ name: "attention", sizes: {} })).toBeNull();
   expect(await peer.time(4)).toBe(8);
+  peer.stop();
+});
+
+test.runIf(canHold)("a peer does nothing while the others have their turn", async () => {
+  const peer = await start(`() => ({ milliseconds: ticks })`, "let ticks = 0; setInterval(() => ticks++, 5);");
+  const before = await peer.time(1);
+  await setTimeout(1000);
+  expect((await peer.time(1)) - before).toBeLessThan(20);
   peer.stop();
 });
 

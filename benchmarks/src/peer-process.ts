@@ -5,7 +5,8 @@
  *     → {"do": "prepare", "work": "matmul", "sizes": {"n": 256}}   ← {"fingerprint": [1, 2, 3, 4]} or {"fingerprint": null}
  *     → {"do": "time", "repeats": 5}                               ← {"milliseconds": 12.5}
  *
- * It says {"version": "1.2.3"} once it is ready, and {"error": "…"} to what it cannot do. It ends when its input does.
+ * It says {"version": "1.2.3"} once it is ready, and {"error": "…"} to what it cannot do. It ends when its input does. While
+ * the others have their turn it is held: the threads of some engines go on looking for work, and keep the cores busy.
  */
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
@@ -16,6 +17,9 @@ import type { Peer, PeerKind } from "@rot/cli/bench";
 const PATIENCE = 180_000;
 /** How much of what a peer prints is kept for the message when it dies. */
 const TAIL = 2000;
+
+/** Whether a process can be held: Windows has no signal for it. */
+export const canHold = process.platform !== "win32";
 
 type Answer = Readonly<Record<string, unknown>>;
 
@@ -66,12 +70,15 @@ export async function startPeer(
       };
       if (ended) settle(ended);
     });
-  const ask = (request: object): Promise<Answer> => {
+  const hold = (): unknown => canHold && child.kill("SIGSTOP");
+  const ask = async (request: object): Promise<Answer> => {
+    if (canHold) child.kill("SIGCONT");
     if (!ended) child.stdin?.write(`${JSON.stringify(request)}\n`);
-    return answer();
+    return await answer().finally(hold);
   };
 
   const { version } = await answer();
+  hold();
   return {
     name,
     kind,
@@ -86,6 +93,7 @@ export async function startPeer(
       throw new Error(`it answered ${JSON.stringify(milliseconds)} instead of milliseconds`);
     },
     stop() {
+      if (canHold) child.kill("SIGCONT");
       child.stdin?.end();
       // Some engines leave a timer running.
       setTimeout(() => child.kill("SIGKILL"), 2000).unref();

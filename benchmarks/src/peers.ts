@@ -2,7 +2,7 @@
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { Peer, PeerKind, Peers } from "@rot/cli/bench";
-import { startPeer } from "./peer-process.ts";
+import { canHold, startPeer } from "./peer-process.ts";
 import { vulkanEnvironment } from "./vulkan-environment.ts";
 
 const folder = fileURLToPath(new URL("../peers/", import.meta.url));
@@ -37,8 +37,8 @@ const engines: Readonly<Record<string, Engine>> = {
 
 const INSTALL = "not installed; npm run peers does that";
 
-/** An engine that waits must not keep the cores busy: others are being timed. */
-const QUIET = { OMP_WAIT_POLICY: "PASSIVE", KMP_BLOCKTIME: "0" };
+/** Where an engine that waits cannot be held, it must not keep the cores busy: others are being timed. */
+const QUIET = canHold ? {} : { OMP_WAIT_POLICY: "PASSIVE", KMP_BLOCKTIME: "0" };
 
 /** Every engine. */
 export const peers: Peers = {
