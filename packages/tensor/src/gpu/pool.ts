@@ -155,10 +155,14 @@ export class BufferPool {
     else this.#free.set(buffer.capacity, [buffer]);
   }
 
-  /** Whether {@link trim} is due: more is pooled than was ever live at once, and than 64 MiB; or buffers run out. */
+  /**
+   * Whether {@link trim} is due: more than 64 MiB are pooled and, with what is live, more than twice what was ever live at once;
+   * or buffers run out. What a loop makes comes to more than its peak, since buffers of one size do not serve for another, and
+   * between two rounds nothing of it may be live.
+   */
   get overfull(): boolean {
     const scarce = this.#existing > 0.9 * this.#maxBuffers && this.#idle > 0.05 * this.#maxBuffers;
-    return scarce || this.#pooled > Math.max(KEEP_BYTES, this.#peak);
+    return scarce || this.#pooled > Math.max(KEEP_BYTES, 2 * this.#peak - this.#live);
   }
 
   /** Destroys every pooled buffer. The caller has submitted all commands and forgets its bind groups. */
