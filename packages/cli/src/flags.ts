@@ -68,6 +68,9 @@ export async function readConfigFile(name: string, flag = "--config "): Promise<
   }
 }
 
+/** A path as a shell takes it, for commands that are shown to be copied. */
+export const quoted = (path: string): string => (/^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);
+
 /** Which model answers, and how it thinks. */
 export interface SubjectFlags {
   readonly config?: string;

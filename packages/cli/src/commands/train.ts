@@ -8,7 +8,7 @@ import { type RunEvents, type StageOutcome, trainRun } from "@rot/rot/node";
 import { Command } from "commander";
 import { findDataset, processedFolder } from "../evaluate/samples.ts";
 import { ExitError, exitCodes } from "../exit-codes.ts";
-import { readConfigFile } from "../flags.ts";
+import { quoted, readConfigFile } from "../flags.ts";
 import type { Output } from "../program.ts";
 import { stopSignal } from "../stop-signal.ts";
 import { dryRun, lessMemory } from "../train/dry-run.ts";
@@ -195,8 +195,6 @@ function explained(error: unknown): unknown {
   return new ExitError(`${error.message}\nThe device has no room for this. ${lessMemory}`, exitCodes.outOfMemory);
 }
 
-const quoted = (path: string): string => (/^[\w./-]+$/.test(path) ? path : `'${path.replaceAll("'", `'\\''`)}'`);
-
 interface Training {
   readonly output: Output;
   readonly json: boolean;
@@ -298,7 +296,7 @@ function environment(): Override[] {
 
 function overrides(flags: Flags): Override[] {
   const plain = Object.entries(keys).flatMap(([flag, path]) => {
-    const text = flags[flag === "on-bad-row" ? "onBadRow" : flag];
+    const text = flags[flag.replaceAll(/-(.)/g, (_, letter: string) => letter.toUpperCase())];
     // Some keys are texts that may look like numbers.
     const asText =
       ["model", "model_type", "stage", "output", "stage1_checkpoint"].includes(path) || path.startsWith("data.");

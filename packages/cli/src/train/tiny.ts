@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { lockRun, tinyTable, trainTiny, type TinyProgress, type TinyResults, type TinyValidation } from "@rot/rot/node";
 import { type Device, UsageError } from "@rot/tensor";
 import { writeFileAtomically } from "@rot/tensor/safetensors/node";
+import { quoted } from "../flags.ts";
 import { duration, type Progress, progress } from "../progress.ts";
 import type { Output } from "../program.ts";
 
@@ -54,7 +55,7 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
       shown.line(`about ${duration(seconds)} from here; everything is kept in ${folder}`);
       if (leftOut.length > 0) {
         shown.line(`this machine is too slow, or too busy, for all of it. Left out: ${leftOut.join("; ")}`);
-        if (begun) shown.line(`rot-cli train --resume ${folder} does what was left out on the way`);
+        if (begun) shown.line(`rot-cli train --resume ${quoted(folder)} does what was left out on the way`);
       }
       begun = true;
     },
@@ -80,7 +81,7 @@ export async function runTiny(run: TinyRun): Promise<TinyResults["end"]> {
 
 /** What may be done with a run that has ended. */
 function howToGoOn(folder: string): string {
-  const run = /^[\w./-]+$/.test(folder) ? folder : JSON.stringify(folder);
+  const run = quoted(folder);
   const lines = [
     ["ask it yourself", `rot-cli generate --checkpoint ${run} --interactive --show-latents`],
     ["see every answer", `rot-cli evaluate --checkpoint ${run} --ablate all --output_format jsonl`],
